@@ -1,0 +1,154 @@
+"""The controls of a host: settings that a ``with`` block changes for the current thread or task only.
+
+A host's defaults are given when it is made and hold everywhere. What is set later lives in one context
+variable, an immutable map from host to overrides, so a thread or task sees its own settings and no other's,
+and leaving a block puts back what that block found.
+"""
+
+from __future__ import annotations
+
+import codecs
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypedDict
+
+from unix.errors import ControlError
+
+
+class Controls(TypedDict, total=False):
+    """The controls that every host has.
+
+    - ``options_place``: options come ``'before'`` or ``'after'`` the arguments of `Host.execute`.
+    - ``locale``: the locale commands run in (``LC_ALL``); None leaves the host's own.
+    - ``decode``: the codec of their output; None leaves it bytes.
+    - ``envs``: environment variables added to the host's own.
+    - ``timeout``: seconds after which a command is ended, with its whole process group; None: never.
+    - ``escape_args``: True passes each argument as one word; False splits it into words as a shell would,
+      or, under ``shell``, leaves it to the shell.
+    - ``shell``: True or the name of a shell runs commands through it; None or False: no shell reads them.
+    - ``su``: the user to run commands as; None: the one who is connected.
+    """
+
+    options_place: Literal["before", "after"]
+    locale: str | None
+    decode: str | None
+    envs: Mapping[str, str]
+    timeout: float | None
+    escape_args: bool
+    shell: bool | str | None
+    su: str | None
+
+
+class Control(NamedTuple):
+    """One control: its default, what it accepts, and how that reads in an error."""
+
+    default: object
+    accepts: Callable[[object], bool]
+    wanted: str
+
+
+def is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_codec(value: object) -> bool:
+    try:
+        return value is None or (isinstance(value, str) and bool(codecs.lookup(value)))
+    except (LookupError, ValueError):
+        return False
+
+
+def _is_environment(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(text, str) and name and "=" not in name and "\0" not in name + text
+        for name, text in value.items()
+    )
+
+
+def _is_timeout(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0)
+
+
+def _is_name(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value != "" and "\0" not in value)
+
+
+HOST_CONTROLS: Mapping[str, Control] = {
+    "options_place": Control("before", lambda v: v in ("before", "after"), "'before' or 'after'"),
+    "locale": Control("C.UTF-8", _is_name, "the name of a locale, or None"),
+    "decode": Control("utf-8", _is_codec, "the name of a codec, or None"),
+    "envs": Control(MappingProxyType({}), _is_environment, "a mapping of names to texts"),
+    "timeout": Control(None, _is_timeout, "a number of seconds, not negative, or None"),
+    "escape_args": Control(True, is_bool, "True or False"),
+    "shell": Control(None, lambda v: is_bool(v) or _is_name(v), "True, the name of a shell, or None"),
+    "su": Control(None, _is_name, "the name of a user, or None"),
+}
+
+CONTROLS: Mapping[str, object] = MappingProxyType({name: c.default for name, c in HOST_CONTROLS.items()})
+"""The controls of a host and their defaults."""
+
+_Overrides = Mapping["weakref.ref[ControlSet]", Mapping[str, object]]
+_overrides: ContextVar[_Overrides] = ContextVar("unix.controls", default=MappingProxyType({}))
+
+
+class ControlSet:
+    """The controls of one host; with a `base`, further controls on top of that host's."""
+
+    def __init__(
+        self, known: Mapping[str, Control], given: Mapping[str, object], base: ControlSet | None = None
+    ) -> None:
+        self._known = known
+        self._base = base
+        self._ref = weakref.ref(self)
+        self._check(given)
+        self.given = dict(given)
+        self._defaults = {name: given.get(name, control.default) for name, control in known.items()}
+
+    def current(self) -> dict[str, object]:
+        inherited = self._base.current() if self._base else {}
+        return {**inherited, **self._defaults, **_overrides.get().get(self._ref, {})}
+
+    def get(self, name: str) -> object:
+        if name not in self._known:
+            if self._base:
+                return self._base.get(name)
+            self._check({name: None})
+        return _overrides.get().get(self._ref, self._defaults).get(name, self._defaults[name])
+
+    def set(self, name: str, value: object) -> None:
+        self._check({name: value})
+        if name in self._known:
+            self._put({**_overrides.get().get(self._ref, {}), name: value})
+        elif self._base:
+            self._base.set(name, value)
+
+    @contextmanager
+    def changed(self, controls: Mapping[str, object]) -> Iterator[None]:
+        """Apply `controls` for the duration of the block; what the block itself sets ends with it, too."""
+        self._check(controls)
+        found = {owner: _overrides.get().get(owner._ref) for owner in self._owners()}
+        try:
+            for name, value in controls.items():
+                self.set(name, value)
+            yield
+        finally:
+            for owner, overrides in found.items():
+                owner._put(overrides)
+
+    def _owners(self) -> list[ControlSet]:
+        return [self, *(self._base._owners() if self._base else ())]
+
+    def _put(self, overrides: Mapping[str, object] | None) -> None:
+        others = {ref: o for ref, o in _overrides.get().items() if ref is not self._ref and ref() is not None}
+        _overrides.set({**others, self._ref: overrides} if overrides is not None else others)
+
+    def _check(self, controls: Mapping[str, object]) -> None:
+        known = {name: c for owner in self._owners() for name, c in owner._known.items()}
+        for name, value in controls.items():
+            if name not in known:
+                raise ControlError(f"there is no control {name!r}; the controls are {', '.join(sorted(known))}")
+            if not known[name].accepts(value):
+                raise ControlError(f"the control {name!r} takes {known[name].wanted}, not {value!r}")

@@ -1,0 +1,40 @@
+"""What can go wrong before a command gives a Result of its own.
+
+A command that runs and fails is not an error here: its Result says so. Errors of files are Python's own
+(`FileNotFoundError`, `PermissionError`, ...), whichever host the file is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class UnixError(Exception):
+    """The base of all errors of this package."""
+
+
+class ControlError(UnixError, ValueError):
+    """A control that does not exist, or a value that it cannot have."""
+
+
+class ArgumentError(UnixError, ValueError):
+    """A command line that no process could be given: a NUL byte, an open quote, an object without a text."""
+
+
+class UserError(UnixError, LookupError):
+    """The user of the ``su`` control does not exist on the host."""
+
+
+class CommandTimeoutError(UnixError, TimeoutError):
+    """A command took longer than the ``timeout`` control allows; its whole process group was ended.
+
+    `command` is the command line as a list of words, `timeout` the limit in seconds.
+    """
+
+    def __init__(self, command: Sequence[str], timeout: float) -> None:
+        super().__init__(command, timeout)
+        self.command = list(command)
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"{self.command[0]} did not end within {self.timeout:g} s and was stopped"

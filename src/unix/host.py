@@ -1,0 +1,208 @@
+"""What every host can do, in terms of the little that each kind of host does in its own way.
+
+A kind of host says how to start a process and how to reach a file; the rest, from quoting to timeouts, is here
+and therefore the same on all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, BinaryIO, Literal, Unpack, cast
+
+from unix.controls import Controls, ControlSet
+from unix.result import Result
+from unix.words import Argument, Option, command_line, word
+
+if TYPE_CHECKING:
+    from unix.process import Process
+
+Path = str | bytes
+Line = tuple[Literal["stdout", "stderr"], str] | tuple[Literal["status"], bool]
+
+
+class Host(ABC):
+    """A Unix host: run commands on it, read and write its files.
+
+    Commands run in the host's locale ``C.UTF-8`` and without a shell; `set_controls` changes that and more,
+    see `unix.Controls`.
+    """
+
+    _controls: ControlSet
+
+    # -- commands --------------------------------------------------------------------------------------------
+
+    def execute(self, command: str, *args: Argument, **options: Option) -> Result:
+        """Run `command` and wait for its end.
+
+        `command` is split into words as a shell would do it, but nothing is expanded: ``"ls -l"`` is two
+        words. Each of `args` is passed verbatim as one word. An option ``all=True`` becomes ``--all``,
+        ``c='x'`` becomes ``-c x``, a list repeats the option, False and None leave it out; ``_`` in its name
+        becomes ``-``, and one trailing ``_`` is dropped (``from_='x'``).
+
+        Returns a `Result`, also for a command that fails or does not exist. Raises `ArgumentError` for what
+        cannot be passed to a process, and `CommandTimeoutError` when the ``timeout`` control ends it.
+        """
+        return self.run(self._words(command, args, options))
+
+    def run(
+        self, argv: Sequence[Argument], *, input: bytes | str | None = None, timeout: float | None = None
+    ) -> Result:
+        """Run the words `argv` verbatim, with `input` (or nothing) on standard input, and wait for the end.
+
+        `timeout` in seconds overrides the control of that name. Returns and raises what `execute` does.
+        """
+        from unix.process import CannotStartError, finish
+
+        data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
+        try:
+            process = self._start([word(w) for w in argv], stdin=data is not None)
+        except CannotStartError as error:
+            return Result(error.return_code, "", cast(str, self._decode(error.message.encode())))
+        return_code, stdout, stderr = finish(process, data, timeout or self._timeout())
+        return Result(return_code, cast(str, self._decode(stdout)), cast(str, self._decode(stderr)))
+
+    def popen(self, argv: Sequence[Argument]) -> Process:
+        """Start the words `argv` and hold the process open, with three binary pipes.
+
+        The process is a context manager: leaving the block ends it and everything that it started in its
+        process group. Raises `FileNotFoundError` if there is no such command.
+        """
+        from unix.process import CannotStartError
+
+        try:
+            return self._start([word(w) for w in argv])
+        except CannotStartError as error:
+            raise error.__cause__ or error from None
+
+    def iter(self, command: str, *args: Argument, **options: Option) -> Iterator[Line]:
+        """Run `command` as `execute` does, and yield its output while it comes.
+
+        Yields ``("stdout", line)`` and ``("stderr", line)``, lines without their newline, and at last
+        ``("status", bool)``. Closing the iterator ends the command. The ``timeout`` control holds for the
+        whole run.
+        """
+        from unix.process import CannotStartError, lines
+
+        try:
+            process = self._start(self._words(command, args, options), stdin=False)
+        except CannotStartError as error:
+            return iter((("stderr", error.message.rstrip("\n")), ("status", False)))
+
+        def stream(decode: Decoder, timeout: float | None) -> Iterator[Line]:
+            with process:
+                yield "status", False  # taken below: from here on, dropping the iterator ends the process
+                for name, line in lines(process, timeout):
+                    yield name, cast(str, decode(line))
+                yield "status", process.returncode == 0
+
+        started = stream(self._decoder(), self._timeout())
+        next(started)
+        return started
+
+    def interactive(self, command: str, *args: Argument, **options: Option) -> Result:
+        """Run `command` as `execute` does, but with this program's terminal as its own, until it ends.
+
+        Returns a `Result` without output. Ctrl-C goes to the command.
+        """
+        from unix.process import CannotStartError, attend
+
+        try:
+            process = self._start(self._words(command, args, options), terminal=True)
+        except CannotStartError as error:
+            return Result(error.return_code, "", error.message)
+        return Result(attend(process, self._timeout()))
+
+    @abstractmethod
+    def _start(self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False) -> Process:
+        """Start `words` under the controls of the moment.
+
+        Without `stdin` its standard input is empty; with `terminal` it has this program's own three files.
+        """
+
+    # -- files -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def open(self, path: Path, mode: str = "rb") -> BinaryIO:
+        """Open a file; always binary, so ``'r'`` means ``'rb'``. A context manager."""
+
+    @abstractmethod
+    def write(self, path: Path, data: bytes | str) -> None:
+        """Make `data` (text in UTF-8) the content of the file: all of it, or the file stays as it was."""
+
+    @abstractmethod
+    def exists(self, path: Path) -> bool:
+        """Whether there is something at `path`; not for a symbolic link that leads nowhere."""
+
+    @abstractmethod
+    def listdir(self, path: Path = ".") -> list[str]:
+        """The names in a directory, sorted, without ``.`` and ``..``."""
+
+    @abstractmethod
+    def mkdir(self, path: Path, *, parents: bool = False) -> None:
+        """Make a directory; with `parents` also those above it, and it may be there already."""
+
+    @abstractmethod
+    def remove(self, path: Path, *, recursive: bool = False) -> None:
+        """Remove a file, a symbolic link or an empty directory; with `recursive` a directory and all in it."""
+
+    @abstractmethod
+    def which(self, command: str) -> str | None:
+        """The path of the program that `command` would run, or None."""
+
+    def read(self, path: Path) -> bytes:
+        """The content of a file."""
+        with self.open(path) as file:
+            return file.read()
+
+    # -- controls --------------------------------------------------------------------------------------------
+
+    @property
+    def controls(self) -> dict[str, object]:
+        """All controls with the values that hold here and now."""
+        return self._controls.current()
+
+    def get_control(self, name: str) -> object:
+        """The value of a control; `ControlError` if there is none of that name."""
+        return self._controls.get(name)
+
+    def set_control(self, name: str, value: object) -> None:
+        """Set a control from here on, in this thread or task; inside a `set_controls` block, until its end."""
+        self._controls.set(name, value)
+
+    def set_controls(self, **controls: Unpack[Controls]) -> AbstractContextManager[None]:
+        """Set controls for the duration of a ``with`` block, in this thread or task only."""
+        return self._controls.changed(controls)
+
+    # -- what the operations share ---------------------------------------------------------------------------
+
+    def _words(self, command: str, args: Sequence[Argument], options: Mapping[str, Option]) -> list[str]:
+        controls = cast(Controls, self.controls)
+        return command_line(
+            command,
+            args,
+            options,
+            options_place=controls["options_place"],
+            escape_args=controls["escape_args"],
+            shell=controls["shell"],
+        )
+
+    def _timeout(self) -> float | None:
+        return cast(float | None, self.get_control("timeout"))
+
+    def _decoder(self) -> Decoder:
+        return Decoder(cast(str | None, self.get_control("decode")))
+
+    def _decode(self, data: bytes) -> str | bytes:
+        return self._decoder()(data)
+
+
+class Decoder:
+    """Bytes to text by the ``decode`` control."""
+
+    def __init__(self, codec: str | None) -> None:
+        self._codec = codec
+
+    def __call__(self, data: bytes) -> str | bytes:
+        return data.decode(self._codec, "surrogateescape") if self._codec else data

@@ -1,0 +1,177 @@
+"""This machine as a host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Unpack, cast
+
+from unix.controls import HOST_CONTROLS, Controls, ControlSet
+from unix.errors import UnixError, UserError
+from unix.host import Host, Path
+
+if TYPE_CHECKING:
+    from unix.process import Process
+
+
+class Local(Host):
+    """This machine. Keyword arguments are the controls that it starts with: ``Local(timeout=30)``."""
+
+    def __init__(self, **controls: Unpack[Controls]) -> None:
+        self._controls = ControlSet(HOST_CONTROLS, controls)
+
+    def __repr__(self) -> str:
+        return "Local()"
+
+    def __getstate__(self) -> dict[str, object]:
+        return self._controls.given
+
+    def __setstate__(self, controls: Mapping[str, object]) -> None:
+        self._controls = ControlSet(HOST_CONTROLS, controls)
+
+    def _start(self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False) -> Process:
+        from unix import process
+
+        controls = cast(Controls, self.controls)
+        added = dict(controls["envs"])
+        if controls["locale"] is not None:
+            added = {"LC_ALL": controls["locale"], "LANGUAGE": "", **added}
+        name = controls["su"]
+        user = _user(name) if name is not None else None
+        if user is None or user.uid == os.geteuid():
+            env, switch = {**os.environ, **added}, None
+        elif os.geteuid() == 0:
+            env, switch = {**os.environ, **user.environment(), **added}, user
+        else:
+            # sudo clears the environment, so what the controls add has to be set behind it
+            words = [
+                "sudo",
+                "-n",
+                "-H",
+                "-u",
+                user.name,
+                "--",
+                "env",
+                *(f"{n}={v}" for n, v in added.items()),
+                *words,
+            ]
+            env, switch = dict(os.environ), None
+        return process.start(
+            words,
+            env=env,
+            terminal=terminal,
+            stdin=stdin,
+            user=switch.uid if switch else None,
+            group=switch.gid if switch else None,
+            extra_groups=os.getgrouplist(switch.name, switch.gid) if switch else None,
+        )
+
+    def open(self, path: Path, mode: str = "rb") -> BinaryIO:
+        self._refuse_su()
+        return cast(BinaryIO, open(path, mode if "b" in mode else mode + "b"))
+
+    def write(self, path: Path, data: bytes | str) -> None:
+        self._refuse_su()
+        content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+        path = os.path.realpath(os.fsencode(path))
+        if os.path.exists(path) and not os.path.isfile(path):  # a device, a pipe: nothing to replace
+            with open(path, "wb") as file:
+                file.write(content)
+            return
+        import shutil
+        import tempfile
+
+        directory, name = os.path.split(path)
+        handle, temporary = tempfile.mkstemp(prefix=b"." + name[:200] + b".", dir=directory)
+        try:
+            with open(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(handle)
+            if os.path.exists(path):
+                shutil.copymode(path, temporary)
+                owner = os.stat(path)
+                if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+                    os.chown(temporary, owner.st_uid, owner.st_gid)
+            else:
+                os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def exists(self, path: Path) -> bool:
+        self._refuse_su()
+        return os.path.exists(path)
+
+    def listdir(self, path: Path = ".") -> list[str]:
+        self._refuse_su()
+        return sorted(os.fsdecode(name) for name in os.listdir(path))
+
+    def mkdir(self, path: Path, *, parents: bool = False) -> None:
+        self._refuse_su()
+        if parents:
+            os.makedirs(path, exist_ok=True)
+        else:
+            os.mkdir(path)
+
+    def remove(self, path: Path, *, recursive: bool = False) -> None:
+        self._refuse_su()
+        if not os.path.isdir(path) or os.path.islink(path):
+            os.unlink(path)
+        elif recursive:
+            import shutil
+
+            shutil.rmtree(path)
+        else:
+            os.rmdir(path)
+
+    def which(self, command: str) -> str | None:
+        import shutil
+
+        envs = cast(Mapping[str, str], self.get_control("envs"))
+        return shutil.which(command, path=envs.get("PATH"))
+
+    def _refuse_su(self) -> None:
+        name = self.get_control("su")
+        if name is not None and _user(str(name)).uid != os.geteuid():
+            raise UnixError(
+                f"files of this machine are reached as {_current_user()}, not as {name!r}: run a command such as "
+                "cat or tee under the su control instead, or leave its block first"
+            )
+
+
+class _User(NamedTuple):
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+    def environment(self) -> dict[str, str]:
+        return {"HOME": self.home, "SHELL": self.shell, "USER": self.name, "LOGNAME": self.name}
+
+
+def _user(name: str) -> _User:
+    import pwd
+
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        raise UserError(f"there is no user {name!r} on this machine to run commands as (control su)") from None
+    return _User(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir, found.pw_shell)
+
+
+def _current_user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
+
+
+def _umask() -> int:
+    """This process's umask, read where reading does not mean setting."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1], 8) for line in status if line.startswith("Umask:"))

@@ -1,0 +1,117 @@
+"""Files of a host: any name, any content, all or nothing."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from unix import Local
+
+host = Local()
+NAMES = ["plain", "two  words", " leading", "-rf", "new\nline", "漢字😀", "quote'\"", "$(id)", "back\\slash", "\udcff"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_written_read_listed_and_removed(tmp_path: Path, name: str) -> None:
+    path = os.path.join(tmp_path, name)
+    assert not host.exists(path)
+    host.write(path, b"\0\xff data")
+    assert host.read(path) == b"\0\xff data"
+    assert host.listdir(str(tmp_path)) == [name]
+    host.remove(path)
+    assert host.listdir(str(tmp_path)) == []
+
+
+@given(st.binary())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_was_written_is_read(tmp_path: Path, content: bytes) -> None:
+    path = str(tmp_path / "file")
+    host.write(path, content)
+    assert host.read(path) == content
+
+
+def test_open_is_binary_and_a_context_manager(tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    with host.open(path, "w") as file:
+        file.write(b"\xff")
+    with host.open(path, "a") as file:
+        file.write(b"more")
+    with host.open(path) as file:
+        assert file.read() == b"\xffmore"
+
+
+def test_a_new_file_has_the_usual_mode_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    umask = os.umask(0o027)
+    try:
+        host.write(str(path), "text é")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert path.read_text() == "text é"
+    path.chmod(0o600)
+    host.write(str(path), "again")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(TypeError):
+        host.write(str(path), 5)  # type: ignore[arg-type]
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_writing_through_a_symbolic_link_keeps_the_link(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("before")
+    (tmp_path / "link").symlink_to("target")
+    host.write(str(tmp_path / "link"), "after")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "after"
+
+
+def test_writing_to_a_device_writes_to_the_device() -> None:
+    host.write("/dev/null", b"x")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_directories_are_made_and_removed(tmp_path: Path) -> None:
+    deep = str(tmp_path / "a" / "b")
+    with pytest.raises(FileNotFoundError):
+        host.mkdir(deep)
+    host.mkdir(deep, parents=True)
+    host.mkdir(deep, parents=True)
+    with pytest.raises(FileExistsError):
+        host.mkdir(deep)
+    with pytest.raises(OSError, match="not empty"):
+        host.remove(str(tmp_path / "a"))
+    host.remove(str(tmp_path / "a"), recursive=True)
+    assert host.listdir(str(tmp_path)) == []
+
+
+def test_removing_a_link_to_a_directory_leaves_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "file").touch()
+    (tmp_path / "link").symlink_to("dir")
+    host.remove(str(tmp_path / "link"), recursive=True)
+    assert (tmp_path / "dir" / "file").exists()
+
+
+def test_what_is_not_there_raises_as_python_does(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    for operation in (host.read, host.listdir, host.remove, host.open):
+        with pytest.raises(FileNotFoundError):
+            operation(missing)
+
+
+def test_which_finds_programs(tmp_path: Path) -> None:
+    assert host.which("sh") in ("/bin/sh", "/usr/bin/sh")
+    assert host.which("no-such-command") is None
+    program = tmp_path / "mine"
+    program.touch(0o755)
+    with host.set_controls(envs={"PATH": str(tmp_path)}):
+        assert host.which("mine") == str(program)

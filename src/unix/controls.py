@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, TypedDict
 
 from unix.errors import ControlError
 
@@ -42,12 +42,13 @@ class Controls(TypedDict, total=False):
     su: str | None
 
 
-class Control(NamedTuple):
+class Control:
     """One control: its default, what it accepts, and how that reads in an error."""
 
-    default: object
-    accepts: Callable[[object], bool]
-    wanted: str
+    def __init__(self, default: object, accepts: Callable[[object], bool], wanted: str) -> None:
+        self.default = default
+        self.accepts = accepts
+        self.wanted = wanted
 
 
 def is_bool(value: object) -> bool:

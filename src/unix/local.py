@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Unpack, cast
+from typing import TYPE_CHECKING, BinaryIO, Unpack, cast
 
 from unix.controls import HOST_CONTROLS, Controls, ControlSet
 from unix.errors import UnixError, UserError
 from unix.host import Host, Path
 
 if TYPE_CHECKING:
+    from pwd import struct_passwd
+
     from unix.process import Process
 
 
@@ -38,10 +40,10 @@ class Local(Host):
             added = {"LC_ALL": controls["locale"], "LANGUAGE": "", **added}
         name = controls["su"]
         user = _user(name) if name is not None else None
-        if user is None or user.uid == os.geteuid():
+        if user is None or user.pw_uid == os.geteuid():
             env, switch = {**os.environ, **added}, None
         elif os.geteuid() == 0:
-            env, switch = {**os.environ, **user.environment(), **added}, user
+            env, switch = {**os.environ, **_environment(user), **added}, user
         else:
             # sudo clears the environment, so what the controls add has to be set behind it
             words = [
@@ -49,7 +51,7 @@ class Local(Host):
                 "-n",
                 "-H",
                 "-u",
-                user.name,
+                user.pw_name,
                 "--",
                 "env",
                 *(f"{n}={v}" for n, v in added.items()),
@@ -61,9 +63,9 @@ class Local(Host):
             env=env,
             terminal=terminal,
             stdin=stdin,
-            user=switch.uid if switch else None,
-            group=switch.gid if switch else None,
-            extra_groups=os.getgrouplist(switch.name, switch.gid) if switch else None,
+            user=switch.pw_uid if switch else None,
+            group=switch.pw_gid if switch else None,
+            extra_groups=os.getgrouplist(switch.pw_name, switch.pw_gid) if switch else None,
         )
 
     def open(self, path: Path, mode: str = "rb") -> BinaryIO:
@@ -134,32 +136,24 @@ class Local(Host):
 
     def _refuse_su(self) -> None:
         name = self.get_control("su")
-        if name is not None and _user(str(name)).uid != os.geteuid():
+        if name is not None and _user(str(name)).pw_uid != os.geteuid():
             raise UnixError(
                 f"files of this machine are reached as {_current_user()}, not as {name!r}: run a command such as "
                 "cat or tee under the su control instead, or leave its block first"
             )
 
 
-class _User(NamedTuple):
-    name: str
-    uid: int
-    gid: int
-    home: str
-    shell: str
-
-    def environment(self) -> dict[str, str]:
-        return {"HOME": self.home, "SHELL": self.shell, "USER": self.name, "LOGNAME": self.name}
-
-
-def _user(name: str) -> _User:
+def _user(name: str) -> struct_passwd:
     import pwd
 
     try:
-        found = pwd.getpwnam(name)
+        return pwd.getpwnam(name)
     except KeyError:
         raise UserError(f"there is no user {name!r} on this machine to run commands as (control su)") from None
-    return _User(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir, found.pw_shell)
+
+
+def _environment(user: struct_passwd) -> dict[str, str]:
+    return {"HOME": user.pw_dir, "SHELL": user.pw_shell, "USER": user.pw_name, "LOGNAME": user.pw_name}
 
 
 def _current_user() -> str:

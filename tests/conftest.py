@@ -1,0 +1,64 @@
+"""What tests share: hypervisors to talk to. All of them are real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kvm
+import unix
+from libvirtd import Libvirtd, missing
+
+
+@pytest.fixture(scope="session")
+def libvirtd() -> Iterator[Libvirtd]:
+    """A libvirtd with nothing defined in it, of the tests' own."""
+    if lacking := missing():
+        pytest.fail(f"these tests need {', '.join(lacking)}: `make test` installs them", pytrace=False)
+    daemon = Libvirtd()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def hypervisor(libvirtd: Libvirtd) -> kvm.Hypervisor:
+    """The hypervisor of the tests' own libvirtd, with QEMU."""
+    return kvm.Hypervisor(unix.Local(timeout=60), libvirtd.uri)
+
+
+@pytest.fixture
+def test_driver() -> kvm.Hypervisor:
+    """libvirt's in-process test hypervisor; each command sees it as new."""
+    return kvm.Hypervisor(unix.Local(timeout=60), "test:///default")
+
+
+@pytest.fixture
+def estate(tmp_path: Path) -> Estate:
+    """A maker of test hypervisors with domains of one's own."""
+    return Estate(tmp_path)
+
+
+class Estate:
+    """Describes test hypervisors in files for libvirt's test driver."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(self, *names: str, title: str = "") -> kvm.Hypervisor:
+        """A test hypervisor with domains of these names."""
+        from lxml import etree
+
+        node = etree.Element("node")
+        for name in names:
+            domain = etree.SubElement(node, "domain", type="test")
+            etree.SubElement(domain, "name").text = name
+            etree.SubElement(domain, "uuid").text = kvm.gen_uuid()
+            if title:
+                etree.SubElement(domain, "title").text = title
+            etree.SubElement(domain, "memory").text = "8192"
+            etree.SubElement(etree.SubElement(domain, "os"), "type").text = "hvm"
+        file = self._directory / "node.xml"
+        file.write_bytes(etree.tostring(node))
+        return kvm.Hypervisor(unix.Local(timeout=60), f"test://{file}")

@@ -1,0 +1,133 @@
+"""A libvirtd of the tests' own: its own state, sockets and guests, gone with the tests however they end.
+
+As root it is the system daemon (``qemu:///system``) in private mount and process namespaces: the directories that
+libvirt insists on are the tests' there, and when the namespace's first process dies, the kernel ends daemon and guests.
+As another user it is that user's session daemon (``qemu:///session``), with every directory it uses in a place of its
+own. In both cases the kernel ends it should the tests be killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from shutil import rmtree, which
+
+DIRECTORIES = {
+    "run": "/run/libvirt",
+    "lib": "/var/lib/libvirt",
+    "etc": "/etc/libvirt",
+    "cache": "/var/cache/libvirt",
+    "log": "/var/log/libvirt",
+}
+
+LIBVIRTD_CONF = """
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+log_outputs = "2:file:{log}/libvirtd.log"
+"""
+
+QEMU_CONF = """
+user = "root"
+group = "root"
+dynamic_ownership = 0
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+stdio_handler = "file"
+"""
+
+DMIDECODE = Path(__file__).parent / "bin" / "dmidecode"
+
+
+class Libvirtd:
+    """A running libvirtd.
+
+    `uri` is how to connect to it, `home` the directory with all that it has, `ksm` its copy of the kernel's directory
+    of that name (None if there is none), `has_firmware` whether it sees the firmware that ``bin/dmidecode`` describes.
+    """
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="libvirtd-"))  # short: a socket's path has 107 bytes at most
+        for name in DIRECTORIES:
+            (self.home / name).mkdir()
+        self.ksm: Path | None = None
+        self.has_firmware = False
+        self.is_system = os.geteuid() == 0
+        self.process = self._start_system() if self.is_system else self._start_session()
+        self._wait_until_it_answers()
+
+    def stop(self) -> None:
+        """End the daemon and its guests, and wait until the last of them is gone."""
+        if self.is_system and self.process.poll() is None:
+            # the namespace's first process: when it dies all others do, and unshare ends after the last
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+        else:
+            self.process.terminate()
+        self.process.wait(30)
+        rmtree(self.home, ignore_errors=True)
+
+    def log(self) -> str:
+        files = [self.home / "out", self.home / "log" / "libvirtd.log"]
+        return "\n".join(file.read_text(errors="replace") for file in files if file.exists())
+
+    def _start_system(self) -> subprocess.Popen[bytes]:
+        (self.home / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(log="/var/log/libvirt"))
+        (self.home / "etc" / "qemu.conf").write_text(QEMU_CONF)
+        ksm = Path("/sys/kernel/mm/ksm")
+        mounts = {str(self.home / name): where for name, where in DIRECTORIES.items()}
+        if ksm.exists():  # tuning it would tune this machine, so the daemon gets a copy
+            self.ksm = self.home / "ksm"
+            self.ksm.mkdir()
+            for file in ksm.iterdir():
+                (self.ksm / file.name).write_text(file.read_text())
+            mounts[str(self.ksm)] = str(ksm)
+        script = ["set -e", "mount -t tmpfs tmpfs /run"]
+        for source, where in mounts.items():
+            script += [f"mkdir -p {where}", f"mount --bind {source} {where}"]
+        if dmidecode := which("dmidecode", path="/usr/sbin:/sbin"):
+            script.append(f"mount --bind {DMIDECODE} {dmidecode}")
+            self.has_firmware = True
+        # the shell stays as the namespace's first process: somebody has to reap the guests that daemonize
+        script += [f"libvirtd --pid-file {self.home}/pid", "exit $?"]
+        self.uri = f"qemu:///system?socket={self.home}/run/libvirt-sock"
+        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+        return self._start([*namespaces, "sh", "-c", "\n".join(script)], {})
+
+    def _start_session(self) -> subprocess.Popen[bytes]:
+        home = {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home / "run")}
+        home |= {f"XDG_{name}_HOME": str(self.home / "lib") for name in ("CONFIG", "CACHE", "DATA", "STATE")}
+        self.uri = f"qemu:///session?socket={self.home}/run/libvirt/libvirt-sock"
+        return self._start(["libvirtd", "--pid-file", f"{self.home}/pid"], home)
+
+    def _start(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+        with (self.home / "out").open("wb") as out:
+            return subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + 30
+        while subprocess.run(["virsh", "-c", self.uri, "uri"], capture_output=True, check=False).returncode != 0:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                said = self.log()
+                self.stop()
+                raise RuntimeError(f"libvirtd did not start:\n{said}")
+            time.sleep(0.1)
+
+
+def missing() -> list[str]:
+    """The programs without which there is no libvirtd to test with."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return [name for name in ("libvirtd", "virsh", "qemu-system-x86_64", "setpriv") if not which(name, path=path)]

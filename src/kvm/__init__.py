@@ -1,0 +1,56 @@
+"""A KVM hypervisor as an object: every command of virsh, typed, its output as plain Python values.
+
+    >>> import kvm, unix
+    >>> hypervisor = kvm.Hypervisor(unix.Local(), "test:///default")
+    >>> hypervisor.domain.list(all=True)
+    {'test': {'id': 1, 'state': 'running'}}
+
+`Hypervisor` is where to begin; its groups (`hypervisor.generic`, `hypervisor.domain`, ...) have the commands.
+"""
+
+from kvm.errors import (
+    AgentError,
+    AlreadyExistsError,
+    CannotConnectError,
+    CommandTimeoutError,
+    ConnectionLostError,
+    DeniedError,
+    InvalidArgumentError,
+    InvalidStateError,
+    KvmError,
+    NotFoundError,
+    NotSupportedError,
+    NoVirshError,
+    UnreadableOutputError,
+)
+from kvm.hypervisor import CONTROLS, Hypervisor
+from kvm.identifiers import gen_mac, gen_uuid
+from kvm.values import Quantity
+from kvm.xml import _xml_to_dict, from_xml, to_xml
+
+__version__ = "2.0.0a1"
+
+__all__ = [
+    "CONTROLS",
+    "AgentError",
+    "AlreadyExistsError",
+    "CannotConnectError",
+    "CommandTimeoutError",
+    "ConnectionLostError",
+    "DeniedError",
+    "Hypervisor",
+    "InvalidArgumentError",
+    "InvalidStateError",
+    "KvmError",
+    "NoVirshError",
+    "NotFoundError",
+    "NotSupportedError",
+    "Quantity",
+    "UnreadableOutputError",
+    "__version__",
+    "_xml_to_dict",
+    "from_xml",
+    "gen_mac",
+    "gen_uuid",
+    "to_xml",
+]

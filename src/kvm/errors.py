@@ -1,0 +1,188 @@
+"""What can go wrong, as a caller would tell it apart, and how virsh's words are read for it.
+
+virsh says what went wrong in lines that begin with ``error: ``: first what it tried, last why libvirt refused.
+The tables below map the beginnings of these lines to classes; they are matched from the last line to the first.
+Nothing else in the package reads error texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+
+class KvmError(Exception):
+    """A command failed, and the base of all errors of this package.
+
+    `command` is the words of the virsh command, `stderr` what virsh wrote to standard error, `return_code` its
+    exit status (None where no virsh was run).
+    """
+
+    def __init__(
+        self, message: str = "", *, command: Sequence[str] = (), stderr: str = "", return_code: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.command = list(command)
+        self.stderr = stderr
+        self.return_code = return_code
+
+
+class NotFoundError(KvmError, LookupError):
+    """There is no such domain, network, pool, volume, ..."""
+
+
+class AlreadyExistsError(KvmError):
+    """Something with this name or UUID exists already."""
+
+
+class InvalidStateError(KvmError):
+    """The object cannot do this in the state that it is in."""
+
+
+class NotSupportedError(KvmError):
+    """The driver of this hypervisor, or this release of virsh, cannot do this."""
+
+
+class DeniedError(KvmError):
+    """This user may not do this."""
+
+
+class InvalidArgumentError(KvmError, ValueError):
+    """What was given cannot be right: malformed XML, an unknown option, a number out of range."""
+
+
+class AgentError(KvmError):
+    """The guest agent is not there, does not answer, or failed."""
+
+
+class CommandTimeoutError(KvmError, TimeoutError):
+    """The command took longer than allowed, by the ``timeout`` control or by libvirt itself."""
+
+
+class NoVirshError(KvmError):
+    """The host has no virsh."""
+
+
+class CannotConnectError(KvmError, ConnectionError):
+    """virsh could not connect to the hypervisor; nothing was done there."""
+
+
+class ConnectionLostError(KvmError, ConnectionError):
+    """The connection to the hypervisor broke; whether an action was still done is not known."""
+
+
+class UnreadableOutputError(KvmError):
+    """virsh printed something that this package does not understand; please report it."""
+
+
+_BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
+    ConnectionLostError: (
+        r"Failed to reconnect to the hypervisor",
+        r"Disconnected from .* due to",
+        r"(internal error: )?client socket is closed",
+        r"(Cannot|Unable to) (recv|send|read|write) data",
+        r"End of file while (reading|writing) data",
+    ),
+    AgentError: (
+        r"Guest agent is not responding",
+        r"guest agent (replied|command)",
+        r"argument unsupported: QEMU guest agent is not configured",
+        r"internal error: unable to execute QEMU agent command",
+    ),
+    DeniedError: (
+        r"access denied",
+        r"authentication (failed|cancelled|unavailable)",
+        r"operation forbidden",
+        r"Failed to connect socket to '.*': Permission denied",
+    ),
+    NotFoundError: (
+        r"[Ff]ailed to get (domain|network|pool|vol|interface|secret|nwfilter|network filter binding|network port) '",
+        r"[Cc]ould not find matching device",
+        r"(Domain|Network|Interface|Storage pool|Storage volume|Node device|Secret|Network filter|Domain snapshot) not found",
+        r"(Network filter binding|Domain checkpoint|Domain backup job id|Security model|Server|Client) not found",
+        r"(metadata|device|network port) not found",
+    ),
+    AlreadyExistsError: (
+        r"operation failed: .*'.*' (already exists|is already defined|already in use)",
+        r"(this )?(domain|network|storage volume|network port) .*exists already",
+    ),
+    InvalidStateError: (
+        r"Requested operation is not valid",
+        r"Domain is (already active|not running)",
+        r"revert requires force",
+        r"resource busy",
+        r"block copy still active",
+        r"Storage pool already built",
+    ),
+    NotSupportedError: (
+        r"this function is not supported by the connection driver",
+        r"Operation not supported",
+        r"argument unsupported",
+        r"unsupported configuration",
+        r"unknown command",
+        r"command '.*' doesn't support option",
+    ),
+    CommandTimeoutError: (r"Timed out during operation",),
+    InvalidArgumentError: (
+        r"invalid argument",
+        r"XML (error|description|document failed to validate)",
+        r"\([\w .]+\):\d+: ",
+        r"unknown OS type",
+        r"Failed to (open file|get option|read file)",
+        r"(Scaled n|N)umeric value",
+        r"command '.*' requires",
+        r"unexpected data",
+        r"expected syntax",
+        r"Options? .* (are mutually exclusive|is required)",
+        r"Invalid ",
+        r"missing .* argument",
+        r"File '.*' does not contain",
+        r"cell number must be",
+        r"internal error: start cell",
+    ),
+    CannotConnectError: (r"failed to connect to the hypervisor", r"no connection driver available"),
+}
+
+
+@cache
+def _patterns() -> dict[type[KvmError], re.Pattern[str]]:
+    return {kind: re.compile("|".join(beginnings)) for kind, beginnings in _BEGINNINGS.items()}
+
+
+_HINTS: dict[type[KvmError], str] = {
+    CannotConnectError: "is the URI right, and is libvirtd (or virtqemud) running there?",
+    DeniedError: "connect as root or as a member of the group libvirt",
+    NoVirshError: "install the package libvirt-clients (Debian, Ubuntu), libvirt-client (Fedora, RHEL, openSUSE, "
+    "Alpine) or libvirt (Arch)",
+    AgentError: "is qemu-guest-agent running in the guest, and has the domain its channel?",
+}
+
+
+def describe(kind: type[KvmError], message: str) -> str:
+    """`message`, and what can be done about errors of this kind."""
+    return f"{message} ({_HINTS[kind]})" if kind in _HINTS else message
+
+
+def from_stderr(command: Sequence[str], stderr: str, return_code: int | None) -> KvmError:
+    """The error that virsh's standard error tells of."""
+    said = [line.removeprefix("error: ") for line in stderr.split("\n") if line.startswith("error: ")]
+    reasons = said or [line for line in stderr.split("\n") if line.strip()] or ["it failed and did not say why"]
+    kind = _kind(reasons)
+    message = f"virsh {command[0] if command else ''}: {': '.join(reasons)}"
+    return kind(describe(kind, message), command=command, stderr=stderr, return_code=return_code)
+
+
+def _kind(reasons: Sequence[str]) -> type[KvmError]:
+    """The class of the last reason that has one; but what ends a connection decides over all that was tried on it."""
+    patterns = _patterns()
+    if patterns[CannotConnectError].match(reasons[0]):
+        denied = any(patterns[DeniedError].match(reason) for reason in reasons)
+        return DeniedError if denied else CannotConnectError
+    if any(patterns[ConnectionLostError].match(reason) for reason in reasons):
+        return ConnectionLostError
+    for reason in reversed(reasons):
+        for kind, pattern in patterns.items():
+            if pattern.match(reason):
+                return kind
+    return KvmError

@@ -1,0 +1,15 @@
+"""Domains: virtual machines, running or only defined."""
+
+from __future__ import annotations
+
+from kvm.groups.domain.lifecycle import Lifecycle
+from kvm.groups.domain.monitor import DomainInfo, DomainState, ListedDomain, Monitor
+
+__all__ = ["Domain", "DomainInfo", "DomainState", "ListedDomain"]
+
+
+class Domain(Lifecycle, Monitor):
+    """Domains: virtual machines, running or only defined.
+
+    A domain is given by its name or UUID as a str, or by its id as an int. A str is never taken for an id.
+    """

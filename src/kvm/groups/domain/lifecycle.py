@@ -1,0 +1,82 @@
+"""Domains from their definition to their end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+from kvm import xml
+from kvm.groups.group import Group
+from unix.result import Result
+
+if TYPE_CHECKING:
+    from kvm.groups import options_generated as options
+
+
+class Lifecycle(Group):
+    """Defining, starting and stopping domains."""
+
+    def autostart(self, domain: str | int, **options: Unpack[options.AutostartOptions]) -> Result:
+        """Have a domain started with the host; ``disable=True``: no longer. virsh: ``autostart``.
+
+        ``once=True``: only with the next start of the host.
+        """
+        return self._act("autostart", domain=domain, **options)
+
+    def create(self, file: xml.Document, **options: Unpack[options.CreateOptions]) -> Result:
+        """Start a domain that lives as long as it runs (a transient one). virsh: ``create``.
+
+        `file`: its configuration as a dict of ``<domain>``, XML, an element or the path of a file on the hypervisor.
+        ``paused=True`` starts it without running it, ``validate=True`` checks it against libvirt's schema.
+        """
+        return self._act("create", file=xml.document("domain", file), **options)
+
+    def define(self, file: xml.Document, **options: Unpack[options.DefineOptions]) -> Result:
+        """Define a domain, or change the definition of the one with its UUID. It is not started. virsh: ``define``.
+
+        `file` as with `create`; ``validate=True`` checks it against libvirt's schema.
+        """
+        return self._act("define", file=xml.document("domain", file), **options)
+
+    def destroy(self, domain: str | int, **options: Unpack[options.DestroyOptions]) -> Result:
+        """Stop a domain at once, as if its power was cut. virsh: ``destroy``.
+
+        ``graceful=True`` lets the hypervisor flush its files, and fails rather than kill it.
+        """
+        return self._act("destroy", domain=domain, **options)
+
+    def reboot(self, domain: str | int, **options: Unpack[options.RebootOptions]) -> Result:
+        """Ask a domain to reboot; returns before it has. virsh: ``reboot``.
+
+        ``mode='acpi'`` or another way to ask: ``agent``, ``initctl``, ``signal``, ``paravirt``.
+        """
+        return self._act("reboot", domain=domain, **options)
+
+    def resume(self, domain: str | int) -> Result:
+        """Let a suspended domain go on. virsh: ``resume``."""
+        return self._act("resume", domain=domain)
+
+    def shutdown(self, domain: str | int, **options: Unpack[options.ShutdownOptions]) -> Result:
+        """Ask a domain to shut down; returns before it has. virsh: ``shutdown``.
+
+        ``mode`` as with `reboot`.
+        """
+        return self._act("shutdown", domain=domain, **options)
+
+    def start(self, domain: str | int, **options: Unpack[options.StartOptions]) -> Result:
+        """Start a domain that is defined, from its managed save if it has one. virsh: ``start``.
+
+        ``paused=True`` starts it without running it, ``force_boot=True`` discards a managed save.
+        """
+        return self._act("start", domain=domain, **options)
+
+    def suspend(self, domain: str | int) -> Result:
+        """Stop a domain's CPUs, keeping it in memory. virsh: ``suspend``."""
+        return self._act("suspend", domain=domain)
+
+    def undefine(self, domain: str | int, **options: Unpack[options.UndefineOptions]) -> Result:
+        """Remove a domain's definition; a running one goes on until it stops. virsh: ``undefine``.
+
+        What else to remove: ``managed_save``, ``nvram``, ``storage='vda,vdb'`` or ``remove_all_storage``,
+        ``snapshots_metadata``, ``checkpoints_metadata``, each with True.
+        """
+        return self._act("undefine", domain=domain, **options)

@@ -1,0 +1,209 @@
+"""What domains there are and how they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overload
+
+from kvm import text, xml
+from kvm.errors import UnreadableOutputError
+from kvm.groups.group import Group
+from kvm.values import Quantity
+from kvm.virsh.command import Command
+from kvm.virsh.plan import Plan, by_name, checked
+
+if TYPE_CHECKING:
+    from kvm.groups import options_generated as options
+
+STATES = ("no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended", "saved")
+
+
+class ListedDomain(TypedDict):
+    """A domain in a list. `id` is None if it is not active; `title` and `uuid` are there if they were asked for."""
+
+    id: int | None
+    state: str
+    title: NotRequired[str]
+    uuid: NotRequired[str]
+
+
+class DomainInfo(TypedDict):
+    """A domain's basic figures.
+
+    `cpu_time` in nanoseconds, to a tenth of a second (not there for a domain that has not run); `max_memory` and
+    `used_memory` in bytes, None for no limit. `security_label` ends with ``(enforcing)`` or ``(permissive)``.
+    """
+
+    id: int | None
+    name: str
+    uuid: str
+    os_type: str
+    state: str
+    cpus: int
+    cpu_time: NotRequired[Quantity]
+    max_memory: Quantity | None
+    used_memory: Quantity
+    persistent: bool | None
+    autostart: NotRequired[bool]
+    autostart_once: NotRequired[bool]
+    managed_save: bool | None
+    security_model: NotRequired[str]
+    security_doi: NotRequired[str]
+    security_label: NotRequired[str]
+    messages: NotRequired[list[str]]
+
+
+class DomainState(TypedDict):
+    """A domain's state and why it is in it: ``{'state': 'shut off', 'reason': 'destroyed'}``."""
+
+    state: str
+    reason: str
+
+
+class Monitor(Group):
+    """Listing domains and asking how they are."""
+
+    @overload
+    def conf(self, domain: str | int, *, xpath: None = None, **options: Unpack[options.DumpxmlOptions]) -> xml.Conf: ...
+    @overload
+    def conf(self, domain: str | int, *, xpath: str, **options: Unpack[options.DumpxmlOptions]) -> list[xml.Node]: ...
+    def conf(
+        self, domain: str | int, *, xpath: str | None = None, **options: Unpack[options.DumpxmlOptions]
+    ) -> xml.Conf | list[xml.Node]:
+        """A domain's configuration, as a dict of libvirt's XML. virsh: ``dumpxml``.
+
+        The running one, or with ``inactive=True`` the one that its next start takes. ``security_info=True`` includes
+        secrets, ``update_cpu=True`` what the CPU model stands for here, ``migratable=True`` what a migration sends.
+        With ``xpath='//disk'`` a list of what that finds.
+        """
+        return self._read("dumpxml", parse=xml.asked(xpath), domain=domain, xpath=xpath, **xml.unwrapped(options))
+
+    def id(self, domain: str) -> int | None:
+        """A domain's id, or None if it is not active. virsh: ``domid``."""
+        return self._read("domid", parse=text.optional_number, domain=domain)
+
+    def info(self, domain: str | int) -> DomainInfo:
+        """A domain's basic figures, see `DomainInfo`. virsh: ``dominfo``."""
+        return self._read("dominfo", parse=text.fields(DomainInfo), domain=domain)
+
+    def list(self, **options: Unpack[options.ListOptions]) -> dict[str, ListedDomain]:
+        """The active domains by name; with ``all=True`` all, with ``inactive=True`` the others. virsh: ``list``.
+
+        ``{'web1': {'id': 2, 'state': 'running'}}``. More filters: `persistent`, `transient`, `autostart`,
+        `no_autostart`, `state_running`, `state_paused`, `state_shutoff`, `state_other`, `with_snapshot`,
+        `without_snapshot`, `with_checkpoint`, `without_checkpoint`, `with_managed_save`, `without_managed_save`.
+        ``title=True`` adds `title`, ``uuid=True`` adds `uuid`, and ``managed_save=True`` tells `state` ``'saved'``
+        from ``'shut off'``.
+        """
+        return self._caller.call(_listing(options))
+
+    def name(self, domain: str | int) -> str:
+        """The name of the domain with an id or UUID. virsh: ``domname``."""
+        return self._read("domname", parse=text.line, domain=domain)
+
+    @overload
+    def state(self, domain: str | int, reason: Literal[False] = False) -> str: ...
+    @overload
+    def state(self, domain: str | int, reason: Literal[True]) -> DomainState: ...
+    def state(self, domain: str | int, reason: bool = False) -> str | DomainState:
+        """A domain's state: ``'running'``, ``'paused'``, ``'shut off'``, ... virsh: ``domstate``.
+
+        With `reason` also why, see `DomainState`.
+        """
+        if reason:
+            return self._read("domstate", parse=_state_and_reason, domain=domain, reason=True)
+        return self._read("domstate", parse=text.line, domain=domain)
+
+    def uuid(self, domain: str | int) -> str:
+        """The UUID of the domain with a name or id. virsh: ``domuuid``."""
+        return self._caller.call(_uuid(domain))
+
+
+def _state_and_reason(output: str) -> DomainState:
+    found = re.fullmatch(r"(.*?) \((.*)\)", text.line(output))
+    if not found:
+        raise UnreadableOutputError(f"virsh printed no state and reason: {output!r}")
+    return {"state": found[1], "reason": found[2]}
+
+
+def _uuid(domain: str | int) -> Plan[str]:
+    asked = Command("domuuid", {"domain": domain})
+    command = yield from by_name(asked)
+    if command is not asked:  # a name that virsh would take for an id has been told by its UUID
+        return str(command.options["domain"])
+    (result,) = yield (command,)
+    return text.line(checked(command, result).stdout)
+
+
+# -- list ---------------------------------------------------------------------------------------------------------
+#
+# The table has the states, but a name in it is padded with blanks that could be its own, and what virsh's C library
+# cannot print is not shown. So the same list is asked for twice at once: as the table, and as lines of UUID and name,
+# which are exact. Both come in the same order; should a domain appear or vanish between the two, the names are still
+# told by their rows.
+
+_REST = re.compile(rf" {{3,}}({'|'.join(STATES)})(?: {{3,}}(.*?))? *".encode(), re.DOTALL)
+_LOOSE = re.compile(b"(.*?)" + _REST.pattern, re.DOTALL)
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+_NOT_SHOWN = 0xFF
+"""What virsh shows for each byte that it cannot print, were it ASCII or not; no byte of UTF-8."""
+
+
+def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
+    filters = {name: value for name, value in options.items() if name not in ("id", "name", "table", "title", "uuid")}
+    asked = (
+        Command("list", {**filters, "title": options.get("title")}),
+        Command("list", {**filters, "uuid": True, "name": True}),
+    )
+    table, names = [checked(*answer).stdout for answer in zip(asked, (yield asked), strict=True)]
+    listed = _listed(table, names, options)
+    hidden = [name for name, domain in listed.items() if _decoded(bytes([_NOT_SHOWN])) in domain.get("title", "")]
+    titles = tuple(Command("desc", {"domain": name, "title": True}) for name in hidden)
+    for name, command, result in zip(hidden, titles, (yield titles) if titles else (), strict=True):
+        listed[name]["title"] = text.line(checked(command, result).stdout)
+    return listed
+
+
+def _listed(table: str, names: str, options: Mapping[str, object]) -> dict[str, ListedDomain]:
+    """The domains in a `table`, whose exact `names` come in lines of UUID and name."""
+    named = {name: uuid for uuid, _, name in (line.partition(" ") for line in text.lines(names))}
+    in_order = [*named]
+    listed: dict[str, ListedDomain] = {}
+    heading, *rows = text.lines(table) or [""]
+    start = heading.find("Name")
+    if start < 0:
+        raise UnreadableOutputError(f"virsh printed no list of domains: {table!r}")
+    for place, row in enumerate(rows[1:]):
+        name, state, title = _cells(row[start:], [*in_order[place : place + 1], *in_order])
+        number = row[:start].strip()
+        listed[name] = {"id": None if number == "-" else text.number(number), "state": state}
+        if options.get("title"):
+            listed[name]["title"] = title
+        if options.get("uuid") and name in named:
+            listed[name]["uuid"] = named[name]
+    return listed
+
+
+def _cells(row: str, candidates: Iterable[str]) -> tuple[str, str, str]:
+    """Name, state and title in the rest of a row; the name is the first of `candidates` that fits, if one does."""
+    shown = _ESCAPED.sub(lambda code: bytes.fromhex(code[1].decode()), row.encode("utf-8", "surrogateescape"))
+    for name in candidates:
+        if (length := _shown_length(name, shown)) and (rest := _REST.fullmatch(shown, length)):
+            return name, _decoded(rest[1]), _decoded(rest[2] or b"")
+    if not (loose := _LOOSE.fullmatch(shown)):
+        raise UnreadableOutputError(f"cannot read {row!r} in the list of domains")
+    return _decoded(loose[1]), _decoded(loose[2]), _decoded(loose[3] or b"")
+
+
+def _shown_length(name: str, shown: bytes) -> int:
+    """How many bytes at the beginning of `shown` are `name`; 0 if they are not."""
+    exact = name.encode("utf-8", "surrogateescape")
+    if shown.startswith(exact):
+        return len(exact)
+    same = all(s == e or (s == _NOT_SHOWN and e > 0x7F) for s, e in zip(shown, exact, strict=False))
+    return len(exact) if same and len(shown) > len(exact) else 0
+
+
+def _decoded(shown: bytes) -> str:
+    return shown.decode("utf-8", "surrogateescape")

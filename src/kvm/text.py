@@ -1,0 +1,205 @@
+"""virsh's text as values. Pure functions of their input, each for one form that virsh prints.
+
+The shape of a value is declared once, as a TypedDict, and read from there: `fields(NodeInfo)` is a function that
+turns ``Label: value`` lines into a NodeInfo, each value converted to the type declared for its key. What does not
+fit what was declared raises `UnreadableOutputError`; it never becomes a wrong value.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, NotRequired, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from kvm.errors import UnreadableOutputError
+from kvm.values import Quantity
+
+S = TypeVar("S", bound=str)
+T = TypeVar("T")
+
+_TRUE = frozenset({"yes", "enable", "enabled", "on"})
+_FALSE = frozenset({"no", "disable", "disabled", "off"})
+_NONE = frozenset({"", "-", "unknown", "no limit", "-nan%", "nan%"})
+
+
+@cache
+def key(label: str) -> str:
+    """The key of a label: ``Core(s) per socket`` -> ``cores_per_socket``."""
+    return re.sub(r"[\W_]+", "_", label.lower().replace("(", "").replace(")", "")).strip("_")
+
+
+def lines(text: str) -> list[str]:
+    """The lines of an output, without the empty ones that virsh ends it with.
+
+    Only a newline ends a line: names may hold every other character that Unicode calls a line end.
+    """
+    return text.rstrip("\n").split("\n") if text.rstrip("\n") else []
+
+
+def line(text: str) -> str:
+    """The only line of an output."""
+    found = lines(text)
+    if len(found) != 1:
+        raise UnreadableOutputError(f"expected one line of output, not {text!r}")
+    return found[0]
+
+
+def number(text: str) -> int:
+    """The whole number that an output consists of."""
+    return cast(int, _converted(int, line(text)))
+
+
+def optional_number(text: str) -> int | None:
+    """The whole number that an output consists of, or None for ``-``."""
+    return cast(int | None, _converted(int | None, line(text)))
+
+
+def pairs(text: str) -> Iterator[tuple[str, str]]:
+    """The ``Label: value`` lines of an output as ``(label, value)``; a line without a label has an empty one.
+
+    virsh pads labels to a common width, so values begin in one column, or right behind a label that is longer.
+    Blanks behind that belong to the value. A line that begins with a blank goes on with the value above.
+    """
+    split = [each.partition(":") for each in lines(text)]
+    labelled = [(label, rest) for label, _, rest in split if not label[:1].isspace() and rest.strip()]
+    column = min((len(label) + 1 + len(rest) - len(rest.lstrip()) for label, rest in labelled), default=0)
+    for label, colon, rest in split:
+        if label[:1].isspace() or not colon:
+            yield "", f"{label}{colon}{rest}".strip()
+        else:
+            yield label, rest[max(column - len(label) - 1, 1) :]
+
+
+def quantities(text: str) -> dict[str, Quantity]:
+    """``Label: quantity`` lines, labels indented or not, by the key of their label."""
+    split = [each.partition(":") for each in lines(text)]
+    return {key(label): _converted(Quantity, raw, label) for label, colon, raw in split if colon}
+
+
+def fields(shape: type[T]) -> Callable[[str], T]:
+    """A reader of ``Label: value`` lines into the TypedDict `shape`.
+
+    Keys that `shape` does not know (a newer virsh may print more) stay text. Lines without a label continue a
+    list, or are remarks of virsh that no value is lost with.
+    """
+
+    def read(text: str) -> T:
+        kinds, required = _declared(cast(Any, shape))
+        value: dict[str, Any] = {}
+        last = ""
+        for label, raw in pairs(text):
+            name = key(label)
+            kind = kinds.get(name or last)
+            if name:
+                value[name] = [raw] if kind == list[str] else _converted(kind, raw, name)
+                last = name
+            elif kind == list[str]:
+                value[last].append(raw)
+        return cast(T, _complete(value, required, text))
+
+    return read
+
+
+def settings(shape: type[T]) -> Callable[[str], T]:
+    """A reader of ``name value`` lines, indented below a heading, into the TypedDict `shape`."""
+
+    def read(text: str) -> T:
+        kinds, required = _declared(cast(Any, shape))
+        value: dict[str, Any] = {}
+        for each in lines(text):
+            name, _, raw = each.strip().partition(" ")
+            if each[:1].isspace() and name:
+                value[key(name)] = _converted(kinds.get(key(name)), raw.strip(), name)
+        return cast(T, _complete(value, required, text))
+
+    return read
+
+
+def pages(cell: int | str | None) -> Callable[[str], dict[int, dict[int, int]]]:
+    """A reader of ``4KiB: 19`` lines below ``Node 0:`` headings, or of those of one `cell` without a heading."""
+
+    def read(text: str) -> dict[int, dict[int, int]]:
+        value: dict[int, dict[int, int]] = {}
+        current = value.setdefault(int(cell), {}) if cell is not None else {}
+        for each in lines(text):
+            label, _, raw = each.partition(":")
+            if label.startswith("Node "):
+                current = value.setdefault(_converted(int, label.removeprefix("Node ")), {})
+            elif label:
+                current[int(_converted(Quantity, label))] = _converted(int, raw)
+        return value
+
+    return read
+
+
+def cpus(text: str) -> list[int]:
+    """The CPUs in ``0-3,8`` or in ``y-y-``, in order."""
+    if not text.strip("y-"):
+        return [cpu for cpu, flag in enumerate(text) if flag == "y"]
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def one_of(answers: Mapping[S, str]) -> Callable[[str], S]:
+    """A reader of an answer in words: the name of the one among `answers` whose pattern the output fits."""
+
+    def read(text: str) -> S:
+        for name, pattern in answers.items():
+            if re.fullmatch(pattern, text.strip("\n"), re.DOTALL):
+                return name
+        raise UnreadableOutputError(f"expected {' or '.join(answers)}, not {text!r}")
+
+    return read
+
+
+def _complete(value: dict[str, Any], required: frozenset[str], text: str) -> dict[str, Any]:
+    if missing := required - value.keys():
+        raise UnreadableOutputError(f"virsh did not print {', '.join(sorted(missing))}: {text!r}")
+    return value
+
+
+def _converted(kind: Any, raw: str, name: str = "the output") -> Any:
+    convert = _converter(kind)
+    try:
+        return convert(raw)
+    except (ValueError, KeyError) as error:
+        raise UnreadableOutputError(f"cannot read {name} from {raw!r}: {error}") from error
+
+
+@cache
+def _converter(kind: Any) -> Callable[[str], Any]:
+    """From the text of a value to the type declared for it."""
+    if kind is None or kind is str:
+        return str
+    if get_origin(kind) in (Union, types.UnionType):
+        inner = _converter(next(part for part in get_args(kind) if part is not type(None)))
+        return lambda raw: None if raw.strip() in _NONE else inner(raw)
+    converters: dict[Any, Callable[[str], Any]] = {
+        int: int,
+        float: lambda raw: float(raw.strip().removesuffix("%")),
+        bool: _boolean,
+        Quantity: Quantity,
+        list[int]: lambda raw: cpus(raw.strip()),
+    }
+    return converters[kind]
+
+
+def _boolean(raw: str) -> bool:
+    word = raw.strip()
+    if word not in _TRUE | _FALSE:
+        raise ValueError("neither yes nor no")
+    return word in _TRUE
+
+
+@cache
+def _declared(shape: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """The types that `shape` declares by key, and the keys that must be there."""
+    hints = get_type_hints(shape, include_extras=True)
+    marked = {name for name, kind in hints.items() if get_origin(kind) is NotRequired}
+    kinds = {name: get_args(kind)[0] if name in marked else kind for name, kind in hints.items()}
+    return kinds, frozenset(kinds) - marked if shape.__total__ else frozenset()

@@ -1,0 +1,112 @@
+"""A command of virsh as a value, and the words that it becomes. Pure.
+
+Every argument is written with its option's name, ``--domain=web1``: a value can then never be taken for an option,
+whatever it begins with.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+
+from kvm import errors
+from kvm.errors import InvalidArgumentError, KvmError, NotSupportedError
+from kvm.values import Quantity
+from kvm.virsh.commands_generated import COMMANDS
+from unix.result import Result
+
+STDIN = "/dev/stdin"
+"""Where a virsh in a process of its own finds the XML that it is given."""
+
+
+@cache
+def known_options(command: str) -> dict[str, str]:
+    """The options of `command`, and the first release of virsh that has each."""
+    since, *options = COMMANDS[command].split()
+    return {name: later or since for name, _, later in (option.partition("@") for option in options)}
+
+
+class Command:
+    """One command: its name, its options (arguments included) by their names in Python, and whether it only reads.
+
+    The value of an option is True for a flag, False or None for none, text, a number or a path, a list of these for
+    an option that repeats, and bytes for the content of a file that virsh shall read.
+    """
+
+    __slots__ = ("name", "options", "reads")
+
+    def __init__(self, name: str, options: Mapping[str, object], *, reads: bool = True) -> None:
+        self.name = name
+        self.options = options
+        self.reads = reads
+
+    def words(self) -> list[str]:
+        """The words of the command line. `TypeError` for an option that the command does not have."""
+        words, known = [self.name], known_options(self.name)
+        for name, value in self.options.items():
+            option = name.removesuffix("_").replace("_", "-")
+            if option not in known:
+                hint = _suggestion(name, [each.replace("-", "_") for each in known])
+                raise TypeError(f"virsh {self.name} has no option {name!r}{hint}")
+            for one in value if isinstance(value, list | tuple) else (value,):
+                if one is True:
+                    words.append(f"--{option}")
+                elif one is not None and one is not False:
+                    words.append(f"--{option}={_word(self.name, option, one)}")
+        return words
+
+    def input(self) -> bytes | None:
+        """What virsh shall find on standard input."""
+        contents = [value for value in self.options.values() if isinstance(value, bytes)]
+        return contents[0] if contents else None
+
+
+def _word(command: str, option: str, value: object) -> str:
+    if isinstance(value, bytes):
+        return STDIN
+    if isinstance(value, Quantity):
+        return f"{int(value)}b"
+    if not isinstance(value, str | int | float | os.PathLike):
+        raise TypeError(f"virsh {command}: --{option} takes text, a number or a path, not {value!r}")
+    text = os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
+    if "\0" in text:
+        raise InvalidArgumentError(f"virsh {command}: --{option} cannot hold a NUL byte: {text!r}")
+    return text
+
+
+def failure(words: Sequence[str], result: Result) -> KvmError:
+    """The error that a failed command means, be it virsh that does not know the words or libvirt that refuses."""
+    first = result.stderr.partition("\n")[0]
+    if re.match(r"error: (unknown command: |command '.*' doesn't support option )", first):
+        error = _unknown_to_this_virsh(words)
+        error.command, error.stderr, error.return_code = list(words), result.stderr, result.return_code
+        return error
+    return errors.from_stderr(words, result.stderr, result.return_code)
+
+
+def _unknown_to_this_virsh(words: Sequence[str]) -> KvmError:
+    """What to say of a command or an option that virsh has refused: is it wrong, or is virsh too old for it?"""
+    name, *rest = words
+    if name not in COMMANDS:
+        return InvalidArgumentError(f"virsh has no command {name!r}{_suggestion(name, COMMANDS)}")
+    known, since = known_options(name), COMMANDS[name].partition(" ")[0]
+    options = [word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")]
+    if wrong := [option for option in options if option not in known]:
+        return InvalidArgumentError(f"virsh {name} has no option --{wrong[0]}{_suggestion(wrong[0], known)}")
+    newest = max((since, *(known[option] for option in options)), key=_release)
+    lacking = [f"--{option}" for option in options if known[option] == newest]
+    what = f"the command {name!r}" if since == newest else f"the option {', '.join(lacking)} of {name!r}"
+    return NotSupportedError(f"this virsh is too old for {what}; virsh {newest} has it")
+
+
+def _suggestion(wrong: str, known: Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(wrong, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

@@ -1,0 +1,69 @@
+"""What to ask virsh and what to make of its answers, without asking.
+
+A plan is a generator: it yields commands, all that it can ask at once, is sent their results, and returns its value.
+So one body of knowledge serves whoever does the asking: a process for each command, one live virsh, a pipeline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+from kvm import text
+from kvm.errors import NotFoundError
+from kvm.virsh.command import Command, failure
+from unix.result import Result
+
+T = TypeVar("T")
+
+Plan = Generator[tuple[Command, ...], tuple[Result, ...], T]
+
+
+def reading(command: Command, parse: Callable[[str], T]) -> Plan[T]:
+    """One command that reads; the value is what `parse` makes of its output."""
+    command = yield from by_name(command)
+    (result,) = yield (command,)
+    return parse(checked(command, result).stdout)
+
+
+def acting(command: Command, *, check: bool) -> Plan[Result]:
+    """One command that acts; the value is its result. A failure raises, unless not `check`."""
+    command = yield from by_name(command)
+    (result,) = yield (command,)
+    return checked(command, result) if check else result
+
+
+def answering(command: Command, parse: Callable[[str], T]) -> Plan[T]:
+    """A command that answers a question: to virsh, "no" is a failure, but one that it says no error about."""
+    (result,) = yield (command,)
+    if not result.stdout.strip() or "error: " in result.stderr:
+        checked(command, result)
+    return parse(result.stdout)
+
+
+def checked(command: Command, result: Result) -> Result:
+    """`result`, if the command succeeded; otherwise its error is raised."""
+    if not result.status:
+        raise failure(command.words(), result)
+    return result
+
+
+def by_name(command: Command) -> Plan[Command]:
+    """`command`, meaning the domain of that name even if virsh would take the name for an id.
+
+    For virsh a number is an id first. Here an int is an id, and a str is a name or a UUID, never an id.
+    """
+    name = command.options.get("domain")
+    if not isinstance(name, str) or not re.fullmatch(r"[ \t-\r]*[+-]?[0-9]+", name):
+        return command
+    listing = Command("list", {"all": True, "uuid": True, "name": True})
+    (result,) = yield (listing,)
+    for line in text.lines(checked(listing, result).stdout):
+        uuid, _, found = line.partition(" ")
+        if found == name:
+            return Command(command.name, {**command.options, "domain": uuid}, reads=command.reads)
+    raise NotFoundError(
+        f"virsh {command.name}: there is no domain named {name!r} (for the one with this id, give an int)",
+        command=command.words(),
+    )

@@ -1,0 +1,40 @@
+"""One process of virsh for each command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import unix
+from kvm import errors
+from kvm.virsh.command import Command
+from unix.result import Result
+
+
+class OneProcessEach:
+    """Runs each command in a virsh of its own on `host`, connected to `uri` (None: virsh's own default)."""
+
+    def __init__(self, host: unix.Host, uri: str | None) -> None:
+        self._host = host
+        self._connect = [f"--connect={uri}"] if uri is not None else []
+
+    def run(self, commands: Sequence[Command]) -> tuple[Result, ...]:
+        """The results of `commands`, one after the other."""
+        return tuple(self.run_words(command.words(), command.input()) for command in commands)
+
+    def run_words(self, words: Sequence[unix.Argument], data: bytes | None = None) -> Result:
+        """Run virsh with the words of one command, `data` on its standard input."""
+        try:
+            with self._host.set_controls(locale="C.UTF-8", decode="utf-8"):
+                result = self._host.run(["virsh", *self._connect, *words], input=data)
+        except unix.CommandTimeoutError as error:
+            raise errors.CommandTimeoutError(
+                f"virsh did not answer within {error.timeout:g} s and was ended; whether an action was done is not "
+                "known",
+                command=error.command,
+            ) from error
+        except unix.ArgumentError as error:
+            raise errors.InvalidArgumentError(str(error), command=[repr(word) for word in words]) from error
+        if result.return_code == 127:
+            message = f"there is no virsh on {self._host!r}"
+            raise errors.NoVirshError(errors.describe(errors.NoVirshError, message), stderr=result.stderr)
+        return result

@@ -1,0 +1,224 @@
+"""libvirt's XML and dicts, both ways. Pure functions; nothing is fetched, no entity is expanded.
+
+The form of an element: a string for text alone, True for an empty element, otherwise a dict in which ``@name`` is
+an attribute, ``#text`` the text beside attributes or children, and a list stands for an element that repeats.
+
+lxml takes longer to load than all the rest of this package, so it is loaded by the functions that need it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from kvm.errors import InvalidArgumentError, UnreadableOutputError
+
+if TYPE_CHECKING:
+    from lxml import etree
+
+Value: TypeAlias = "bool | str | dict[str, Value] | list[Value]"
+"""What an element becomes."""
+
+Conf: TypeAlias = dict[str, Any]
+"""A document without its root's name: what ``conf`` methods give and ``define`` methods take."""
+
+Document: TypeAlias = "Mapping[str, Any] | str | bytes | os.PathLike[str] | etree._Element"
+"""What a method takes where virsh wants a file with XML: a dict, XML as text, an lxml element, or the path of a file
+on the hypervisor. A str is XML if it begins with ``<``, otherwise a path."""
+
+Node: TypeAlias = Any
+"""One node of a document: a dict, a list, or text."""
+
+_ATTRIBUTE = re.compile(r' [^\s="]+="(.*)"')
+_INDENTATION = re.compile(r"(?:[ \t]*\n[ \t\n]*)?")
+_XML = re.compile(r"\s*<|\ufeff")
+
+
+def parse(text: str | bytes) -> etree._Element:
+    """The root element of a document. `InvalidArgumentError` if it is not well-formed, or has a DTD."""
+    from lxml import etree
+
+    parser = etree.XMLParser(
+        encoding="utf-8" if isinstance(text, str) else None,
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    try:
+        root = etree.fromstring(_encoded(text).strip(), parser)
+    except (etree.XMLSyntaxError, ValueError, LookupError) as error:
+        raise InvalidArgumentError(f"the XML is not well-formed: {getattr(error, 'msg', error)}") from error
+    if root.getroottree().docinfo.doctype:
+        raise InvalidArgumentError("the XML has a document type (DTD), which libvirt has no use for: leave it out")
+    return root
+
+
+def _encoded(text: str | bytes) -> bytes:
+    """Text as UTF-8, without a declaration that may say otherwise; bytes as they are."""
+    return re.sub(r"\A\s*<\?xml\s[^>]*>", "", text).encode() if isinstance(text, str) else text
+
+
+def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
+    """Transform an XML element to a dictionary of its tag: ``<a b='1'/>`` -> ``{'a': {'@b': '1'}}``.
+
+    The plain conversion: an element is a list only where it does repeat.
+    """
+    return {str(elt.tag): _value(elt)}
+
+
+def _value(element: etree._Element) -> Value:
+    children = [child for child in element if isinstance(child.tag, str)]
+    attributes: dict[str, Value] = {f"@{name}": text for name, text in element.attrib.items()}
+    text = element.text or ""
+    if not attributes and not children:
+        return True if _INDENTATION.fullmatch(text) else text
+    value = attributes
+    for child in children:
+        tag, content = str(child.tag), _value(child)
+        text += child.tail or ""
+        if tag not in value:
+            value[tag] = content
+        elif isinstance(found := value[tag], list):
+            found.append(content)
+        else:
+            value[tag] = [found, content]
+    if text.strip():
+        value["#text"] = text.strip() if children else text
+    return value
+
+
+def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
+    """A document as a dictionary of its root's tag: ``{'domain': {...}}``.
+
+    `document` is XML as text or bytes, or an lxml element. `InvalidArgumentError` if it is not well-formed.
+    """
+    from lxml import etree
+
+    return _xml_to_dict(document if isinstance(document, etree._Element) else parse(document))
+
+
+def to_xml(tag: str, conf: Mapping[str, Any]) -> str:
+    """The XML of an element `tag` with the content `conf`, in the order given.
+
+    Beside what `from_xml` gives, numbers are written as such, True as an attribute is ``yes`` and as an element is
+    empty, False as an attribute is ``no``, and elements that are False or None are left out.
+    """
+    from lxml import etree
+
+    return etree.tostring(_element(tag, conf), encoding="unicode", pretty_print=True)
+
+
+def _element(tag: str, value: object) -> etree._Element:
+    from lxml import etree
+
+    try:
+        element = etree.Element(tag)
+        _fill(element, value)
+    except (ValueError, TypeError) as error:
+        raise InvalidArgumentError(f"cannot write <{tag}> as XML: {error}") from error
+    return element
+
+
+def _fill(element: etree._Element, value: object) -> None:
+    if not isinstance(value, Mapping):
+        element.text = None if value is True else str(value)
+        return
+    for name, content in value.items():
+        if name == "#text":
+            element.text = str(content)
+        elif name.startswith("@"):
+            if content is not None:
+                element.set(name[1:], {True: "yes", False: "no"}.get(content, str(content)))
+        else:
+            several = isinstance(content, Sequence) and not isinstance(content, str)
+            for one in content if several else [content]:
+                if one is not None and one is not False:
+                    element.append(_element(name, one))
+
+
+def document(tag: str, given: Document) -> bytes | str:
+    """What to hand to virsh for `given`: XML as bytes, known to be well-formed, or a path as text."""
+    from lxml import etree
+
+    if isinstance(given, Mapping):
+        return to_xml(tag, given).encode()
+    if isinstance(given, etree._Element):
+        return etree.tostring(given)
+    if isinstance(given, os.PathLike):
+        return os.fspath(given)
+    if isinstance(given, str) and not _XML.match(given):
+        return given
+    if not isinstance(given, str | bytes):
+        raise InvalidArgumentError(f"a <{tag}> is a dict, XML as text, an lxml element or a path, not {given!r}")
+    parse(given)
+    return _encoded(given)
+
+
+def documents(tag: str, given: Document | Sequence[Document]) -> bytes | str:
+    """What to hand to virsh for one or several documents."""
+    if isinstance(given, list | tuple):
+        return b"".join(_content(tag, each) for each in given)
+    return document(tag, cast(Document, given))
+
+
+def _content(tag: str, given: Document) -> bytes:
+    from lxml import etree
+
+    content = document(tag, given)
+    if isinstance(content, str):
+        raise InvalidArgumentError(f"several documents are dicts, XML or elements, not the path {content!r}")
+    return etree.tostring(parse(content))
+
+
+# -- readers of virsh's output ------------------------------------------------------------------------------------
+
+
+def root(text: str) -> etree._Element:
+    """The root element of a document that virsh printed."""
+    try:
+        return parse(text.replace("\r", "&#13;"))  # libvirt writes it as it is, and a parser would make it a newline
+    except InvalidArgumentError as error:
+        raise UnreadableOutputError(f"virsh printed no XML: {error}") from error
+
+
+def conf(text: str) -> Conf:
+    """The content of the document that virsh printed, without its root's tag."""
+    value = _value(root(text))
+    return value if isinstance(value, dict) else {}
+
+
+def nodes(text: str) -> list[Node]:
+    """What an XPath found, as ``--xpath`` prints it: elements as dictionaries, texts and attributes as text."""
+    found = root(f"<nodes>{text}</nodes>")
+    if len(found):
+        return [_xml_to_dict(child) for child in found]
+    return [_ATTRIBUTE.sub(r"\1", line) for line in (found.text or "").split("\n") if line.strip()]
+
+
+def asked(xpath: str | None) -> Callable[[str], Conf | list[Node]]:
+    """The reader of a command that takes ``--xpath``: a document's content, or the nodes that were asked for."""
+    return conf if xpath is None else nodes
+
+
+def unwrapped(options: Mapping[str, object]) -> dict[str, object]:
+    """`options` without ``--wrap``: the nodes that an XPath found come as a list anyway."""
+    return {name: value for name, value in options.items() if name != "wrap"}
+
+
+def sysinfo(text: str) -> dict[str, Any]:
+    """Sections as dicts of their entries; those that may repeat as lists; entries without a name as a list of text."""
+    found = root(text)
+    value: dict[str, Any] = {"type": found.get("type")}
+    for section in found:
+        tag = str(section.tag)
+        entries = {entry.get("name"): entry.text or "" for entry in section}
+        content = [entry.text or "" for entry in section] if None in entries else entries
+        if tag in ("baseBoard", "processor", "memory_device"):
+            value.setdefault(tag, []).append(content)
+        else:
+            value[tag] = content
+    return value

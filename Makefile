@@ -1,0 +1,28 @@
+# Everything starts here: `make demo` shows it, `make test` checks it. Each sets up what is missing and says so.
+
+URI ?= test:///default
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo              the main job, on libvirt's in-process test hypervisor"
+	@echo "make demo URI=...      the same on a real one, such as qemu:///system"
+	@echo "make test              lint, type check and tests, with a libvirtd of their own"
+	@echo "make test T='-k name'  the same with other arguments for pytest"
+	@echo "make format            bring the code into its form"
+	@echo "make clean             remove what the others have made"
+
+demo:
+	@tools/prepare demo
+	@.venv/bin/python examples/tour.py '$(URI)'
+
+test:
+	@tools/prepare test
+	@tools/check $(T)
+
+format:
+	@tools/prepare test
+	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

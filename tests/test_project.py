@@ -1,0 +1,141 @@
+"""What a newcomer does first: install it, and `make demo`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+import pytest
+
+import kvm
+from libvirtd import Libvirtd
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_it_installs_into_an_empty_environment_with_lxml_alone(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    before = set(run(python, "-m", "pip", "list", "--format=freeze").split())
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", source)
+    installed = {
+        line.partition("==")[0] for line in set(run(python, "-m", "pip", "list", "--format=freeze").split()) - before
+    }
+    assert installed == {"lxml", "python-kvm"}
+    told = run(
+        python, "-c", "import unix, kvm; print(kvm.__version__, kvm.__file__, unix.__file__)", cwd=tmp_path
+    ).split()
+    assert told[0] == kvm.__version__
+    for package in map(Path, told[1:]):
+        assert package.is_relative_to(tmp_path / "venv")
+        assert package.with_name("py.typed").exists()
+
+
+def test_the_demo_shows_the_main_job() -> None:
+    shown = run(sys.executable, ROOT / "examples" / "tour.py", "test:///default")
+    for expected in (
+        "using_api                 TEST",
+        "memory_size       3.00 GiB",
+        "CPU time so far",
+        "not supported here: virNodeGetMemoryStats",
+        "guest architectures",
+        "state  running",
+        "Configuration of test",
+    ):
+        assert expected in shown
+
+
+def test_the_demo_shows_a_real_hypervisor(libvirtd: Libvirtd) -> None:
+    shown = run(sys.executable, ROOT / "examples" / "tour.py", libvirtd.uri)
+    assert "QEMU" in shown
+    assert "buffers" in shown
+
+
+def test_the_demo_says_what_is_wrong_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "tour.py"), f"qemu:///system?socket={tmp_path}/none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("CannotConnectError: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_package_that_may_not_be_installed_is_named(tmp_path: Path) -> None:
+    """On a machine without virsh, for a user who is not root and has no sudo."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("bash", "echo", "env", "dirname", "sort", "tr", "xargs", "python3", "apt-get", "touch", "cat"):
+        found = shutil.which(name)
+        assert found or name == "apt-get"
+        if name == "python3":
+            (programs / name).symlink_to(sys.executable)
+        elif found:
+            (programs / name).symlink_to(os.path.realpath(found))
+    (programs / "id").write_text("#!/bin/sh\necho 1000\n")
+    (programs / "id").chmod(0o755)
+    if not (programs / "apt-get").exists():
+        (programs / "apt-get").symlink_to("/bin/false")
+    script = (ROOT / "tools" / "prepare").read_text().replace("/usr/sbin:/sbin", "")
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "prepare").write_text(script)
+    done = subprocess.run(
+        ["bash", tmp_path / "tools" / "prepare", "demo"],
+        env={"PATH": str(programs)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "sudo apt-get install --no-install-recommends libvirt-clients" in done.stderr
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    files = [ROOT / "src/kvm/virsh/commands_generated.py", ROOT / "src/kvm/groups/options_generated.py"]
+    before = [file.read_text() for file in files]
+    run(sys.executable, ROOT / "tools" / "generate_commands.py")
+    assert [file.read_text() for file in files] == before
+
+
+def test_no_daemon_outlives_its_tests_however_they_end() -> None:
+    """A program that starts the tests' libvirtd and a guest in it, and is killed."""
+    program = (
+        "import sys, time, libvirtd, subprocess; d = libvirtd.Libvirtd(); print(d.home, flush=True); time.sleep(60)"
+    )
+    tests = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "tests"},
+        cwd=ROOT,
+    )
+    assert tests.stdout
+    home = tests.stdout.readline().strip()
+    uri = f"qemu:///system?socket={home}/run/libvirt-sock"
+    alive = subprocess.run(["virsh", "-c", uri, "uri"], capture_output=True, check=False).returncode
+    tests.kill()
+    tests.wait()
+    tests.stdout.close()
+    assert alive == 0 or os.geteuid() != 0
+
+    def has_daemon() -> bool:
+        found = subprocess.run(["pgrep", "-f", home], capture_output=True, check=False)
+        return found.returncode == 0
+
+    deadline = time.monotonic() + 10
+    while has_daemon() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not has_daemon()
+    shutil.rmtree(home)

@@ -1,0 +1,116 @@
+"""XML and dicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+import kvm
+from kvm import InvalidArgumentError, _xml_to_dict, from_xml, to_xml, xml
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("<a/>", True),
+        ("<a>text</a>", "text"),
+        ("<a> two  blanks </a>", " two  blanks "),
+        ("<a b='1'/>", {"@b": "1"}),
+        ("<a b='1'>text</a>", {"@b": "1", "#text": "text"}),
+        ("<a><b/></a>", {"b": True}),
+        ("<a><b>1</b><b>2</b><c/></a>", {"b": ["1", "2"], "c": True}),
+        ("<a><b x='1'/><b/></a>", {"b": [{"@x": "1"}, True]}),
+        ("<a>\n  <b>1</b>\n</a>", {"b": "1"}),
+        ("<a>\n</a>", True),
+        ("<a>text <b>1</b></a>", {"b": "1", "#text": "text"}),
+        ("<a><!-- no --><b>1</b><?no?></a>", {"b": "1"}),
+        ("<a>é &lt;&amp;&#233;<![CDATA[<x>]]></a>", "é <&é<x>"),
+    ],
+)
+def test_an_element_becomes_a_dictionary_of_its_tag(text: str, value: object) -> None:
+    assert _xml_to_dict(etree.fromstring(text)) == {"a": value}
+    assert from_xml(text) == from_xml(text.encode()) == from_xml(etree.fromstring(text)) == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("conf", "text"),
+    [
+        ({"name": "a", "vcpu": 2}, "<d><name>a</name><vcpu>2</vcpu></d>"),
+        ({"@type": "kvm", "acpi": True, "apic": False, "pae": None}, '<d type="kvm"><acpi/></d>'),
+        ({"m": {"@unit": "MiB", "#text": 32}}, '<d><m unit="MiB">32</m></d>'),
+        ({"disk": ["a", {"@b": True, "@c": False, "@d": None}]}, '<d><disk>a</disk><disk b="yes" c="no"/></d>'),
+        ({"t": "<&> é\n"}, "<d><t>&lt;&amp;&gt; é\n</t></d>"),
+        ({"b": "1", "a": "2"}, "<d><b>1</b><a>2</a></d>"),
+    ],
+)
+def test_a_dictionary_becomes_xml_in_its_order(conf: dict[str, object], text: str) -> None:
+    assert etree.canonicalize(to_xml("d", conf), strip_text=True) == etree.canonicalize(text, strip_text=True)
+
+
+names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,8}", fullmatch=True)
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), min_size=1)
+values = st.recursive(
+    texts | st.just(True),
+    lambda inner: st.dictionaries(names, inner | st.lists(inner, min_size=2, max_size=3), min_size=1, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(names, values, min_size=1, max_size=3))
+def test_what_was_written_is_read_again(conf: dict[str, Any]) -> None:
+    assert from_xml(to_xml("root", conf)) == {"root": conf}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<a", "<a></b>", "<a/><b/>", "plain", "\ud800", b"<?xml version='1.0' encoding='no'?><a/>"]
+)
+def test_what_is_no_document_is_refused(text: str | bytes) -> None:
+    with pytest.raises(InvalidArgumentError):
+        from_xml(text)
+
+
+def test_text_is_what_it_is_whatever_encoding_it_declares() -> None:
+    text = "<?xml version='1.0' encoding='iso-8859-1'?>\n<a>é</a>"
+    assert from_xml(text) == from_xml(text.encode("latin-1")) == {"a": "é"}
+    assert xml.document("a", text) == "\n<a>é</a>".encode()
+
+
+def test_entities_are_neither_expanded_nor_fetched(tmp_path: Any) -> None:
+    (tmp_path / "secret").write_text("secret")
+    bomb = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10 if n else 'lol'}'>" for n in range(12))
+    for text in (
+        f"<!DOCTYPE a [{bomb}]><a>&e11;</a>",
+        f"<!DOCTYPE a [<!ENTITY e SYSTEM 'file://{tmp_path}/secret'>]><a>&e;</a>",
+        f"<!DOCTYPE a SYSTEM 'file://{tmp_path}/secret'><a/>",
+    ):
+        with pytest.raises(InvalidArgumentError):
+            from_xml(text)
+
+
+@pytest.mark.parametrize("conf", [{"a b": "c"}, {"@": "c"}, {"a": "\0"}, {"": "a"}, {"@a b": "c"}])
+def test_what_cannot_be_xml_is_refused_and_named(conf: dict[str, object]) -> None:
+    with pytest.raises(InvalidArgumentError, match="as XML"):
+        to_xml("d", conf)
+
+
+def test_an_xpath_s_finds_are_elements_or_text() -> None:
+    assert xml.nodes("<arch>i686</arch>\n<cpu a='1'>\n  <b/>\n</cpu>\n\n") == [
+        {"arch": "i686"},
+        {"cpu": {"@a": "1", "b": True}},
+    ]
+    assert xml.nodes("hvm\nlinux &amp; more\n\n") == ["hvm", "linux & more"]
+    assert xml.nodes(' id="0"\n id="a b"\n\n') == ["0", "a b"]
+    assert xml.nodes("\n") == []
+
+
+def test_a_carriage_return_that_libvirt_does_not_escape_is_not_lost() -> None:
+    assert xml.conf("<domain><name>a\rb</name></domain>\n") == {"name": "a\rb"}
+
+
+def test_the_root_of_an_output_must_be_xml() -> None:
+    with pytest.raises(kvm.UnreadableOutputError, match="virsh printed no XML"):
+        xml.conf("error\n")

@@ -128,7 +128,7 @@ def test_a_definition_may_be_a_dict_xml_an_element_or_a_path(hypervisor: Hypervi
     text = kvm.to_xml("domain", {**GUEST, "uuid": kvm.gen_uuid()})
     path = tmp_path / "-a guest.xml"
     path.write_text(text)
-    for form in (text, text.encode(), etree.fromstring(text), path, str(path)):
+    for form in (text, text.encode(), etree.fromstring(text), path, str(path), kvm.from_xml(text)):
         hypervisor.domain.define(form)
         assert list(hypervisor.list_domains(all=True)) == ["guest"]
         hypervisor.domain.undefine("guest")

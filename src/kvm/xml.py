@@ -145,7 +145,8 @@ def document(tag: str, given: Document) -> bytes | str:
     from lxml import etree
 
     if isinstance(given, Mapping):
-        return to_xml(tag, given).encode()
+        whole = given.get(tag) if len(given) == 1 else None  # what `from_xml` gave
+        return to_xml(tag, whole if isinstance(whole, Mapping) else given).encode()
     if isinstance(given, etree._Element):
         return etree.tostring(given)
     if isinstance(given, os.PathLike):

@@ -124,7 +124,7 @@ def test_virsh_returns_a_result_or_under_parse_the_lines(test_driver: Hypervisor
     assert "test   running" in stdout
     with test_driver.set_controls(parse=True):
         assert test_driver.virsh("list", "--all", name=True) == ["test"]
-        assert test_driver.virsh("dominfo test") == test_driver.virsh("dominfo", "test")
+        assert test_driver.virsh("domuuid test") == test_driver.virsh("domuuid", "test")
         with pytest.raises(NotFoundError, match="virsh dominfo: failed to get domain 'nobody'") as raised:
             test_driver.virsh("dominfo", "nobody")
     assert raised.value.command == ["dominfo", "nobody"]

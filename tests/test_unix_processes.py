@@ -187,7 +187,10 @@ def test_a_held_process_has_three_binary_pipes_and_ends_with_its_block(host: Loc
 
 
 def test_interrupting_a_call_ends_its_command(tmp_path: Path) -> None:
-    program = f"import unix; unix.Local().execute('sh', '-c', 'echo $$ > {tmp_path}/pid; sleep 60 & sleep 60')"
+    program = (
+        "import signal, unix; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"unix.Local().execute('sh', '-c', 'echo $$ > {tmp_path}/pid; sleep 60 & sleep 60')"
+    )
     caller = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     assert until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
     caller.send_signal(signal.SIGINT)

@@ -6,7 +6,7 @@ import os
 import pickle
 import pwd
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -94,9 +94,31 @@ def test_a_host_that_is_gone_leaves_nothing_behind() -> None:
     assert all(ref() is not None for ref in list(_overrides.get())[:-1])
 
 
+def test_blocks_that_end_in_another_order_or_thread_take_away_their_own_only() -> None:
+    host = Local()
+
+    def suspended() -> Iterator[None]:
+        with host.set_controls(timeout=1):
+            yield
+
+    with host.set_controls(timeout=9, su="nobody"):
+        block = suspended()
+        next(block)
+        assert host.get_control("timeout") == 1
+    assert (host.get_control("timeout"), host.get_control("su")) == (1, None)
+    in_a_thread(lambda: (next(block, None), host.get_control("timeout")))
+    other = suspended()
+    next(other)
+    assert in_a_thread(lambda: (other.close(), host.get_control("timeout"))) == (None, None)  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("timeout", 10**12),
+        ("timeout", float("nan")),
+        ("decode", "hex"),
+        ("decode", "rot13"),
         ("options_place", "middle"),
         ("timeout", -1),
         ("timeout", "3"),
@@ -149,6 +171,17 @@ def test_decode_chooses_the_codec_or_leaves_bytes() -> None:
         assert next(host.iter("printf", b"\xe9")) == ("stdout", "é")
     with host.set_controls(decode=None):
         assert tuple(host.execute("printf", b"\xe9")) == (True, b"\xe9", b"")
+
+
+def test_a_timeout_of_zero_or_infinity_is_no_limit() -> None:
+    for timeout in (0, float("inf"), None):
+        assert Local(timeout=timeout).execute("sleep", 0.01)
+
+
+def test_under_decode_none_bytes_are_bytes_also_where_nothing_ran() -> None:
+    host = Local(decode=None)
+    assert tuple(host.run([b"\xff"])) == (False, b"", b"\xff: command not found\n")
+    assert next(host.iter("no-such-command"))[1] == b"no-such-command: command not found"  # type: ignore[comparison-overlap]
 
 
 def test_shell_runs_the_command_in_that_shell() -> None:

@@ -79,6 +79,24 @@ def test_writing_to_a_device_writes_to_the_device() -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
+def test_a_file_whose_directory_takes_no_other_is_written_in_place() -> None:
+    path = f"/proc/{os.getpid()}/coredump_filter"
+    before = host.read(path)
+    host.write(path, "0x32")
+    assert host.read(path) == b"00000032\n"
+    host.write(path, b"0x" + before.strip())
+    with pytest.raises(OSError, match="proc"):
+        host.write("/proc/no-such-file", "x")
+
+
+def test_the_bits_of_a_mode_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(0o6755)
+    host.write(str(path), "x")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o6755
+
+
 def test_directories_are_made_and_removed(tmp_path: Path) -> None:
     deep = str(tmp_path / "a" / "b")
     with pytest.raises(FileNotFoundError):

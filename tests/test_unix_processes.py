@@ -186,6 +186,45 @@ def test_a_held_process_has_three_binary_pipes_and_ends_with_its_block(host: Loc
     assert until(lambda: not processes_of_session(process.pid))
 
 
+@pytest.mark.parametrize("reap", [True, False])
+def test_a_block_ends_also_what_has_outlived_its_leader(host: Local, reap: bool) -> None:
+    with host.popen(["sh", "-c", "sleep 60 > /dev/null 2>&1 & echo done"]) as process:
+        assert process.stdout
+        assert process.stdout.read() == b"done\n"
+        if reap:
+            process.wait()
+    assert until(lambda: not processes_of_session(process.pid))
+
+
+def test_a_timeout_ends_all_that_has_the_terminal(host: Local, tmp_path: Path) -> None:
+    script = f"sh -c 'echo $$ > {tmp_path}/pid; sleep 60; true'; true"
+    with host.set_controls(timeout=0.5), pytest.raises(CommandTimeoutError):
+        host.interactive("sh", "-c", script)
+    leader = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}")
+    assert until(lambda: not leader.exists())
+
+
+def test_a_reader_that_takes_its_time_is_no_timeout(host: Local) -> None:
+    with host.set_controls(timeout=0.3):
+        lines = host.iter("printf", "a\\nb\\n")
+    found = []
+    for line in lines:
+        found.append(line)
+        time.sleep(0.4)
+    assert found == [("stdout", "a"), ("stdout", "b"), ("status", True)]
+
+
+def test_a_long_line_comes_whole(host: Local) -> None:
+    name, line = next(host.iter("sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' a; echo"))
+    assert (name, len(line)) == ("stdout", 20_000_000)  # type: ignore[arg-type]
+
+
+def test_where_exit_statuses_are_lost_nothing_is_run() -> None:
+    program = "import signal, unix; signal.signal(signal.SIGCHLD, signal.SIG_IGN); unix.Local().execute('false')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "UnixError: SIGCHLD is ignored in this program" in done.stderr
+
+
 def test_interrupting_a_call_ends_its_command(tmp_path: Path) -> None:
     program = (
         "import signal, unix; signal.signal(signal.SIGINT, signal.default_int_handler)\n"

@@ -121,7 +121,14 @@ def test_what_cannot_be_an_argument_is_refused_before_anything_runs(argument: ob
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("command", ["", "  ", "echo 'a"])
-def test_a_command_without_words_or_with_an_open_quote_is_refused(command: str) -> None:
+@pytest.mark.parametrize("command", ["", "  ", "echo 'a", None, 5, ["ls"]])
+def test_a_command_that_is_none_is_refused(command: object) -> None:
     with pytest.raises(ArgumentError):
-        Local().execute(command)
+        Local().execute(command)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("argv", [[], "ls", b"ls", [None]])
+def test_a_command_line_that_is_none_is_refused(argv: object) -> None:
+    for operation in (Local().run, Local().popen):
+        with pytest.raises(ArgumentError):
+            operation(argv)  # type: ignore[arg-type]

@@ -2,12 +2,12 @@
 
 A host's defaults are given when it is made and hold everywhere. What is set later lives in one context
 variable, an immutable map from host to overrides, so a thread or task sees its own settings and no other's,
-and leaving a block puts back what that block found.
+and leaving a block takes away what that block brought.
 """
 
 from __future__ import annotations
 
-import codecs
+import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +16,9 @@ from types import MappingProxyType
 from typing import Literal, TypedDict
 
 from unix.errors import ControlError
+
+LONGEST = 1_000_000
+"""The longest time limit, in seconds."""
 
 
 class Controls(TypedDict, total=False):
@@ -57,7 +60,7 @@ def is_bool(value: object) -> bool:
 
 def _is_codec(value: object) -> bool:
     try:
-        return value is None or (isinstance(value, str) and bool(codecs.lookup(value)))
+        return value is None or (isinstance(value, str) and isinstance(b"a".decode(value, "ignore"), str))
     except (LookupError, ValueError):
         return False
 
@@ -70,7 +73,9 @@ def _is_environment(value: object) -> bool:
 
 
 def _is_timeout(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0)
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and (0 <= value <= LONGEST or value == math.inf)
+    )
 
 
 def _is_name(value: object) -> bool:
@@ -82,7 +87,7 @@ HOST_CONTROLS: Mapping[str, Control] = {
     "locale": Control("C.UTF-8", _is_name, "the name of a locale, or None"),
     "decode": Control("utf-8", _is_codec, "the name of a codec, or None"),
     "envs": Control(MappingProxyType({}), _is_environment, "a mapping of names to texts"),
-    "timeout": Control(None, _is_timeout, "a number of seconds, not negative, or None"),
+    "timeout": Control(None, _is_timeout, f"a number of seconds from 0 (no limit) to {LONGEST}, or None"),
     "escape_args": Control(True, is_bool, "True or False"),
     "shell": Control(None, lambda v: is_bool(v) or _is_name(v), "True, the name of a shell, or None"),
     "su": Control(None, _is_name, "the name of a user, or None"),
@@ -91,7 +96,10 @@ HOST_CONTROLS: Mapping[str, Control] = {
 CONTROLS: Mapping[str, object] = MappingProxyType({name: c.default for name, c in HOST_CONTROLS.items()})
 """The controls of a host and their defaults."""
 
-_Overrides = Mapping["weakref.ref[ControlSet]", Mapping[str, object]]
+_Frames = tuple[tuple[object, Mapping[str, object]], ...]
+"""What was set, from the outermost block to the innermost; each block takes its own frame away, in whatever order."""
+
+_Overrides = Mapping["weakref.ref[ControlSet]", _Frames]
 _overrides: ContextVar[_Overrides] = ContextVar("unix.controls", default=MappingProxyType({}))
 
 
@@ -105,24 +113,30 @@ class ControlSet:
         self._base = base
         self._ref = weakref.ref(self)
         self._check(given)
-        self.given = dict(given)
-        self._defaults = {name: given.get(name, control.default) for name, control in known.items()}
+        self.given = {name: dict(value) if isinstance(value, Mapping) else value for name, value in given.items()}
+        self._defaults = {name: self.given.get(name, control.default) for name, control in known.items()}
 
     def current(self) -> dict[str, object]:
-        inherited = self._base.current() if self._base else {}
-        return {**inherited, **self._defaults, **_overrides.get().get(self._ref, {})}
+        values = {**(self._base.current() if self._base else {}), **self._defaults}
+        for _, overrides in self._frames():
+            values.update(overrides)
+        return values
 
     def get(self, name: str) -> object:
         if name not in self._known:
             if self._base:
                 return self._base.get(name)
             self._check({name: None})
-        return _overrides.get().get(self._ref, self._defaults).get(name, self._defaults[name])
+        for _, overrides in reversed(self._frames()):
+            if name in overrides:
+                return overrides[name]
+        return self._defaults[name]
 
     def set(self, name: str, value: object) -> None:
         self._check({name: value})
         if name in self._known:
-            self._put({**_overrides.get().get(self._ref, {}), name: value})
+            *below, (block, overrides) = self._frames() or ((None, {}),)
+            self._put((*below, (block, {**overrides, name: value})))
         elif self._base:
             self._base.set(name, value)
 
@@ -130,21 +144,25 @@ class ControlSet:
     def changed(self, controls: Mapping[str, object]) -> Iterator[None]:
         """Apply `controls` for the duration of the block; what the block itself sets ends with it, too."""
         self._check(controls)
-        found = {owner: _overrides.get().get(owner._ref) for owner in self._owners()}
+        block, owners = object(), self._owners()
+        for owner in owners:
+            own = {name: value for name, value in controls.items() if name in owner._known}
+            owner._put((*owner._frames(), (block, own)))
         try:
-            for name, value in controls.items():
-                self.set(name, value)
             yield
         finally:
-            for owner, overrides in found.items():
-                owner._put(overrides)
+            for owner in owners:
+                owner._put(tuple(frame for frame in owner._frames() if frame[0] is not block))
 
     def _owners(self) -> list[ControlSet]:
         return [self, *(self._base._owners() if self._base else ())]
 
-    def _put(self, overrides: Mapping[str, object] | None) -> None:
-        others = {ref: o for ref, o in _overrides.get().items() if ref is not self._ref and ref() is not None}
-        _overrides.set({**others, self._ref: overrides} if overrides is not None else others)
+    def _frames(self) -> _Frames:
+        return _overrides.get().get(self._ref, ())
+
+    def _put(self, frames: _Frames) -> None:
+        others = {ref: f for ref, f in _overrides.get().items() if ref is not self._ref and ref() is not None}
+        _overrides.set({**others, self._ref: frames} if frames else others)
 
     def _check(self, controls: Mapping[str, object]) -> None:
         known = {name: c for owner in self._owners() for name, c in owner._known.items()}

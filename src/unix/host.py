@@ -6,14 +6,15 @@ and therefore the same on all of them.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, BinaryIO, Literal, Unpack, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Unpack, cast
 
-from unix.controls import Controls, ControlSet
+from unix.controls import HOST_CONTROLS, Controls, ControlSet
 from unix.result import Result
-from unix.words import Argument, Option, command_line, word
+from unix.words import Argument, Option, command_line, words_of
 
 if TYPE_CHECKING:
     from unix.process import Process
@@ -30,6 +31,12 @@ class Host(ABC):
     """
 
     _controls: ControlSet
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_controls": self._controls.given}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({**state, "_controls": ControlSet(HOST_CONTROLS, state["_controls"])})
 
     # -- commands --------------------------------------------------------------------------------------------
 
@@ -55,13 +62,17 @@ class Host(ABC):
         """
         from unix.process import CannotStartError, finish
 
+        if timeout is not None:
+            with self._controls.changed({"timeout": timeout}):
+                return self.run(argv, input=input)
         data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
+        decode = self._decoder()
         try:
-            process = self._start([word(w) for w in argv], stdin=data is not None)
+            process = self._start(words_of(argv), stdin=data is not None)
         except CannotStartError as error:
-            return Result(error.return_code, "", cast(str, self._decode(error.message.encode())))
-        return_code, stdout, stderr = finish(process, data, timeout or self._timeout())
-        return Result(return_code, cast(str, self._decode(stdout)), cast(str, self._decode(stderr)))
+            return Result(error.return_code, decode(b""), decode(error.said))
+        return_code, stdout, stderr = finish(process, data, self._timeout())
+        return Result(return_code, decode(stdout), decode(stderr))
 
     def popen(self, argv: Sequence[Argument]) -> Process:
         """Start the words `argv` and hold the process open, with three binary pipes.
@@ -72,7 +83,7 @@ class Host(ABC):
         from unix.process import CannotStartError
 
         try:
-            return self._start([word(w) for w in argv])
+            return self._start(words_of(argv))
         except CannotStartError as error:
             raise error.__cause__ or error from None
 
@@ -85,19 +96,20 @@ class Host(ABC):
         """
         from unix.process import CannotStartError, lines
 
+        decode = self._decoder()
         try:
             process = self._start(self._words(command, args, options), stdin=False)
         except CannotStartError as error:
-            return iter((("stderr", error.message.rstrip("\n")), ("status", False)))
+            return iter((("stderr", decode(error.said.rstrip(b"\n"))), ("status", False)))
 
-        def stream(decode: Decoder, timeout: float | None) -> Iterator[Line]:
+        def stream(timeout: float | None) -> Iterator[Line]:
             with process:
                 yield "status", False  # taken below: from here on, dropping the iterator ends the process
                 for name, line in lines(process, timeout):
-                    yield name, cast(str, decode(line))
+                    yield name, decode(line)
                 yield "status", process.returncode == 0
 
-        started = stream(self._decoder(), self._timeout())
+        started = stream(self._timeout())
         next(started)
         return started
 
@@ -108,11 +120,12 @@ class Host(ABC):
         """
         from unix.process import CannotStartError, attend
 
+        decode = self._decoder()
         try:
             process = self._start(self._words(command, args, options), terminal=True)
         except CannotStartError as error:
-            return Result(error.return_code, "", error.message)
-        return Result(attend(process, self._timeout()))
+            return Result(error.return_code, decode(b""), decode(error.said))
+        return Result(attend(process, self._timeout()), decode(b""), decode(b""))
 
     @abstractmethod
     def _start(self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False) -> Process:
@@ -189,20 +202,11 @@ class Host(ABC):
         )
 
     def _timeout(self) -> float | None:
-        return cast(float | None, self.get_control("timeout"))
+        """The limit in seconds, or None for no limit."""
+        seconds = cast(float | None, self.get_control("timeout"))
+        return seconds if seconds and seconds != math.inf else None
 
-    def _decoder(self) -> Decoder:
-        return Decoder(cast(str | None, self.get_control("decode")))
-
-    def _decode(self, data: bytes) -> str | bytes:
-        return self._decoder()(data)
-
-
-class Decoder:
-    """Bytes to text by the ``decode`` control."""
-
-    def __init__(self, codec: str | None) -> None:
-        self._codec = codec
-
-    def __call__(self, data: bytes) -> str | bytes:
-        return data.decode(self._codec, "surrogateescape") if self._codec else data
+    def _decoder(self) -> Callable[[bytes], str]:
+        """From bytes to text by the ``decode`` control; under None bytes stay bytes, whatever the type says."""
+        codec = cast(str | None, self.get_control("decode"))
+        return lambda data: data.decode(codec, "surrogateescape") if codec else cast(str, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Unpack, cast
 
@@ -24,12 +25,6 @@ class Local(Host):
 
     def __repr__(self) -> str:
         return "Local()"
-
-    def __getstate__(self) -> dict[str, object]:
-        return self._controls.given
-
-    def __setstate__(self, controls: Mapping[str, object]) -> None:
-        self._controls = ControlSet(HOST_CONTROLS, controls)
 
     def _start(self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False) -> Process:
         from unix import process
@@ -73,14 +68,26 @@ class Local(Host):
         return cast(BinaryIO, open(path, mode if "b" in mode else mode + "b"))
 
     def write(self, path: Path, data: bytes | str) -> None:
+        """As `Host.write`; where its directory lets nothing be put beside the file, it is written in place."""
         self._refuse_su()
-        content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+        content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else bytes(memoryview(data))
         path = os.path.realpath(os.fsencode(path))
         if os.path.exists(path) and not os.path.isfile(path):  # a device, a pipe: nothing to replace
-            with open(path, "wb") as file:
-                file.write(content)
+            self._write_in_place(path, content)
             return
-        import shutil
+        try:
+            self._replace(path, content)
+        except OSError:
+            if not os.path.exists(path):
+                raise
+            self._write_in_place(path, content)
+
+    def _write_in_place(self, path: bytes, content: bytes) -> None:
+        with open(path, "wb") as file:
+            file.write(content)
+
+    def _replace(self, path: bytes, content: bytes) -> None:
+        """Put a new file with the same owner and mode in the place of the one at `path`."""
         import tempfile
 
         directory, name = os.path.split(path)
@@ -91,10 +98,10 @@ class Local(Host):
                 file.flush()
                 os.fsync(handle)
             if os.path.exists(path):
-                shutil.copymode(path, temporary)
-                owner = os.stat(path)
-                if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
-                    os.chown(temporary, owner.st_uid, owner.st_gid)
+                found = os.stat(path)
+                if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
+                    os.chown(temporary, found.st_uid, found.st_gid)
+                os.chmod(temporary, stat.S_IMODE(found.st_mode))
             else:
                 os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Literal
 
-from unix.errors import CommandTimeoutError
+from unix.errors import CommandTimeoutError, UnixError
 from unix.words import encode
 
 logger = logging.getLogger("unix")
@@ -32,7 +32,7 @@ _CHUNK = 1 << 16
 
 
 class Process(subprocess.Popen[bytes]):
-    """A running command with three binary pipes. As a context manager it is ended when the block is left.
+    """A running command with three binary pipes. As a context manager it is ended, with its group, with the block.
 
     What it takes from `subprocess.Popen` works as there: `stdin`, `stdout`, `stderr`, `poll`, `wait`.
     """
@@ -41,17 +41,16 @@ class Process(subprocess.Popen[bytes]):
     owns_group: bool
 
     def end(self, grace: float = GRACE) -> int:
-        """End the process and everything in its process group, close its pipes; its return code.
+        """End the process and everything that it started in its process group, close its pipes; its return code.
 
-        The group is asked first (SIGTERM) and killed after `grace` seconds. The process itself is reaped
-        last: as long as it is not, no other group can have its number.
+        They are asked first (SIGTERM), and killed after `grace` seconds.
         """
-        if self.returncode is None:
-            self._signal_group(signal.SIGTERM)
+        if self._lives():
+            self._signal(signal.SIGTERM)
             deadline = time.monotonic() + grace
-            while not self._has_ended() and time.monotonic() < deadline:
+            while self._lives() and time.monotonic() < deadline:
                 time.sleep(0.005)
-            self._signal_group(signal.SIGKILL)
+            self._signal(signal.SIGKILL)
         for pipe in (self.stdin, self.stdout, self.stderr):
             if pipe:
                 with contextlib.suppress(BrokenPipeError):
@@ -61,15 +60,33 @@ class Process(subprocess.Popen[bytes]):
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def _has_ended(self) -> bool:
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    def _lives(self) -> bool:
+        """Whether the process or one of its group is still there."""
+        if self.poll() is None:
+            return True
+        if not self.owns_group or os.path.exists(f"/proc/{self.pid}"):  # reaped, so that is another process
+            return False
+        try:
+            os.killpg(self.pid, 0)  # the number of a group stays taken as long as it has members
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
-    def _signal_group(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if self.owns_group:
-                os.killpg(self.pid, number)
-            else:
-                self.send_signal(number)
+    def _signal(self, number: int) -> None:
+        targets = [-self.pid] if self.owns_group else [self.pid, *_descendants(self.pid)]
+        for target in targets if self._lives() else ():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(target, number)
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that `pid` has started, and those that they have."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            children = [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+    return [each for child in children for each in (child, *_descendants(child))]
 
 
 class CannotStartError(Exception):
@@ -78,7 +95,7 @@ class CannotStartError(Exception):
     def __init__(self, return_code: int, message: str) -> None:
         super().__init__(return_code, message)
         self.return_code = return_code
-        self.message = message
+        self.said = message.encode("utf-8", "surrogateescape")
 
 
 def start(
@@ -95,15 +112,21 @@ def start(
 
     Without `stdin` its standard input is empty; `terminal` leaves it this process's own three files.
     """
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        raise UnixError(
+            "SIGCHLD is ignored in this program, so that no command's exit status can be known: set it back"
+        )
     logger.debug("start %s", words)
     pipe = None if terminal else subprocess.PIPE
-    arguments = [encode(word) for word in words]
-    environment = {encode(name): encode(text) for name, text in env.items()}
+    ours = theirs = None
+    if stdin and user is not None:
+        theirs, ours = os.pipe()
+        os.fchown(theirs, user, -1)  # so that the command may open /dev/stdin
     try:
         process = Process(
-            arguments,
-            env=environment,
-            stdin=None if terminal else subprocess.PIPE if stdin else subprocess.DEVNULL,
+            [encode(word) for word in words],
+            env={encode(name): encode(text) for name, text in env.items()},
+            stdin=None if terminal else theirs if theirs is not None else pipe if stdin else subprocess.DEVNULL,
             stdout=pipe,
             stderr=pipe,
             start_new_session=not terminal,
@@ -112,16 +135,18 @@ def start(
             extra_groups=extra_groups,
         )
     except OSError as error:
-        if error.errno in (
-            errno.EMFILE,
-            errno.ENFILE,
-            errno.EAGAIN,
-            errno.ENOMEM,
-        ):  # of this program, not of the command
+        if ours is not None:
+            os.close(ours)
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):  # of this program, not the command
             raise
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         reason = "command not found" if missing else error.strerror
         raise CannotStartError(127 if missing else 126, f"{words[0]}: {reason}\n") from error
+    finally:
+        if theirs is not None:
+            os.close(theirs)
+    if ours is not None:
+        process.stdin = open(ours, "wb")  # noqa: SIM115  # closed with the process
     process.words = list(words)
     process.owns_group = not terminal
     return process
@@ -144,34 +169,34 @@ def lines(process: Process, timeout: float | None) -> Iterator[tuple[Literal["st
     """The lines of both outputs as they come, without their newlines, until the process has ended."""
     deadline = time.monotonic() + timeout if timeout else None
     with selectors.DefaultSelector() as ready:
-        rest: dict[Literal["stdout", "stderr"], bytes] = {"stdout": b"", "stderr": b""}
+        rest: dict[Literal["stdout", "stderr"], list[bytes]] = {"stdout": [], "stderr": []}
         for name in rest:
             pipe: IO[bytes] | None = getattr(process, name)
             if pipe:
                 ready.register(pipe, selectors.EVENT_READ, name)
         while ready.get_map():
-            for key, _ in ready.select(_left(process, deadline, timeout)):
+            events = ready.select(_left(deadline))
+            if not events:
+                raise CommandTimeoutError(process.words, timeout or 0)
+            for key, _ in events:
                 chunk = os.read(key.fd, _CHUNK)
-                *whole, rest[key.data] = (rest[key.data] + chunk).split(b"\n")
-                for line in whole:
-                    yield key.data, line
+                first, *others = chunk.split(b"\n")
+                rest[key.data].append(first)
+                for line in others:
+                    yield key.data, b"".join(rest[key.data])
+                    rest[key.data] = [line]
                 if not chunk:
                     ready.unregister(key.fileobj)
-                    if rest[key.data]:
-                        yield key.data, rest[key.data]
+                    if last := b"".join(rest[key.data]):
+                        yield key.data, last
         try:
-            process.wait(_left(process, deadline, timeout))
+            process.wait(_left(deadline))
         except subprocess.TimeoutExpired:
             raise CommandTimeoutError(process.words, timeout or 0) from None
 
 
-def _left(process: Process, deadline: float | None, timeout: float | None) -> float | None:
-    if deadline is None:
-        return None
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise CommandTimeoutError(process.words, timeout or 0)
-    return left
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0)
 
 
 def attend(process: Process, timeout: float | None) -> int:

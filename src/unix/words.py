@@ -44,8 +44,17 @@ def encode(text: str) -> bytes:
         raise ArgumentError(f"an argument cannot hold the lone surrogate in {text!r}") from error
 
 
+def words_of(argv: Sequence[Argument]) -> list[str]:
+    """The words of a command line that is given word by word."""
+    if not argv or isinstance(argv, str | bytes):
+        raise ArgumentError(f"a command line is a list of at least one word, not {argv!r}")
+    return [word(argument) for argument in argv]
+
+
 def split(command: str) -> list[str]:
     """Split `command` into words as a shell would; nothing in it is expanded."""
+    if not isinstance(command, str):
+        raise ArgumentError(f"a command is text such as 'ls -l', not {command!r}")
     try:
         words = shlex.split(command)
     except ValueError as error:

@@ -56,7 +56,7 @@ class Estate:
             etree.SubElement(domain, "name").text = name
             etree.SubElement(domain, "uuid").text = kvm.gen_uuid()
             if title:
-                etree.SubElement(domain, "title").text = title
+                etree.SubElement(domain, "title").text = title.replace("%s", name)
             etree.SubElement(domain, "memory").text = "8192"
             etree.SubElement(etree.SubElement(domain, "os"), "type").text = "hvm"
         file = self._directory / "node.xml"

@@ -28,6 +28,12 @@ GUEST = {
 }
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run commands as other users")
+def test_a_definition_reaches_a_virsh_of_another_user(libvirtd: Libvirtd, tmp_path: Path) -> None:
+    hypervisor = Hypervisor(unix.Local(su="nobody"), "test:///default")
+    assert "defined" in hypervisor.domain.define({**GUEST, "@type": "test"}).stdout
+
+
 @pytest.fixture
 def hypervisor(hypervisor: Hypervisor) -> Iterator[Hypervisor]:
     """The real hypervisor, left without domains."""
@@ -116,7 +122,7 @@ def test_a_configuration_comes_back_and_can_be_changed(hypervisor: Hypervisor) -
     conf = hypervisor.domain.conf("guest")
     assert conf["memory"] == {"@unit": "KiB", "#text": "32768"}
     assert conf["features"] == {"acpi": True}
-    conf["memory"] = {"@unit": "MiB", "#text": 64}
+    conf["memory"] = conf["currentMemory"] = kvm.Quantity("64 MiB")
     conf["title"] = "a <title> & more, é"
     hypervisor.domain.define(conf)
     assert hypervisor.domain.info("guest")["max_memory"] == 64 * 1024**2
@@ -260,15 +266,34 @@ def test_a_title_that_this_virsh_cannot_print_is_still_right(estate: Estate) -> 
     assert titles == {"unassigned \U0001fbff, control \x85"}
 
 
+def test_a_title_of_a_domain_that_is_named_like_an_id_is_its_own(estate: Estate) -> None:
+    hypervisor = estate("2", "1", title="%s \U0001fbff")
+    assert {name: domain["title"] for name, domain in hypervisor.list_domains(title=True).items()} == {
+        "2": "2 \U0001fbff",
+        "1": "1 \U0001fbff",
+    }
+
+
 def test_a_name_that_is_a_number_is_never_taken_for_an_id(estate: Estate) -> None:
     hypervisor = estate("2", "1")
     ids = {name: domain["id"] for name, domain in hypervisor.list_domains().items()}
     assert ids == {"2": 1, "1": 2}
-    assert hypervisor.domain.info("1")["name"] == "1"
-    assert hypervisor.domain.info(1)["name"] == "2"
+    assert hypervisor.domain.info("1")["name"] == hypervisor.domain.name("1") == "1"
+    assert hypervisor.domain.info(1)["name"] == hypervisor.domain.name(1) == "2"
     assert hypervisor.domain.destroy("1")
-    with pytest.raises(NotFoundError, match=r"no domain named '3' .*for the one with this id, give an int"):
+    with pytest.raises(NotFoundError, match=r"no domain named '3' \(an id is given as an int\)"):
         hypervisor.domain.destroy("3")
+
+
+def test_an_id_is_never_taken_for_a_name(estate: Estate) -> None:
+    hypervisor = estate("7", "-1")
+    for number in (7, -1):
+        with pytest.raises(NotFoundError, match=f"no domain with the id {number}"):
+            hypervisor.domain.destroy(number)
+    assert hypervisor.domain.uuid(1) == hypervisor.domain.uuid("7")
+    for wrong in (True, None, b"7", 1.0):
+        with pytest.raises(TypeError, match="a domain is a name or UUID"):
+            hypervisor.domain.info(wrong)  # type: ignore[arg-type]
 
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\n"), min_size=1, max_size=40).filter(

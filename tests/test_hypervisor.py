@@ -88,6 +88,21 @@ def test_it_pickles_and_works_where_it_lands() -> None:
     assert (again.get_control("timeout"), again.check) == (9, False)
 
 
+class Mine(Hypervisor):
+    """A hypervisor of somebody's own."""
+
+    mine = 0
+
+
+def test_a_subclass_pickles_as_what_it_is() -> None:
+    hypervisor = Mine(unix.Local(envs={"A": "1"}), "test:///default")
+    hypervisor.mine = 5
+    assert hypervisor.generic.uri() == "test:///default"
+    again = pickle.loads(pickle.dumps(hypervisor))
+    assert (type(again), again.mine, again.generic.uri()) == (Mine, 5, "test:///default")
+    assert again.host.get_control("envs") == {"A": "1"}
+
+
 def test_it_is_a_context_manager_and_can_be_used_again(test_driver: Hypervisor) -> None:
     with test_driver as entered:
         assert entered.generic.uri() == "test:///default"
@@ -148,6 +163,14 @@ def test_virsh_output_is_read_the_same_in_any_locale() -> None:
     assert Hypervisor(host, "test:///default").list_domains() == {"test": {"id": 1, "state": "running"}}
 
 
+def test_virsh_s_own_debugging_does_not_get_between_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIRSH_DEBUG", "0")
+    hypervisor = Hypervisor(unix.Local(envs={"A": "1"}), "test:///default")
+    assert hypervisor.domain.info("test").keys() >= {"id", "name", "uuid"}
+    assert "dominfo" not in hypervisor.domain.info("test")
+    assert hypervisor.generic.cpu_models("x86_64")[0] == "486"
+
+
 # -- bad input
 
 
@@ -177,10 +200,10 @@ def test_a_wrong_command_line_is_said_what_is_wrong_with_it(
         test_driver.virsh(words[0], *words[1:])
 
 
-@pytest.mark.parametrize("command", ["", " ", "'", "list\0"])
-def test_a_command_that_is_none_never_reaches_virsh(test_driver: Hypervisor, command: str) -> None:
+@pytest.mark.parametrize("command", ["", " ", "'", "list\0", None, 5])
+def test_a_command_that_is_none_never_reaches_virsh(test_driver: Hypervisor, command: object) -> None:
     with pytest.raises(InvalidArgumentError):
-        test_driver.virsh(command)
+        test_driver.virsh(command)  # type: ignore[arg-type]
 
 
 def test_a_uri_that_nothing_answers_is_said_so(tmp_path: Path) -> None:
@@ -250,6 +273,11 @@ SAID: list[tuple[str, type[KvmError]]] = [
         ConnectionLostError,
     ),
     ("error: Failed to define domain from x\nerror: XML error: no name\n", InvalidArgumentError),
+    ("error: unsupported flags (0x4) in function virX\n", NotSupportedError),
+    ("error: domain 'x' has no current snapshot\n", NotFoundError),
+    ("error: Storage volume deletion is supported only on stopped domains\n", InvalidStateError),
+    ("error: Cannot recv data: ssh: Could not resolve hostname nohost: Name or service not known\n", KvmError),
+    ("error: option --x already seen\n", InvalidArgumentError),
     ("error: something else\n", KvmError),
     ("", KvmError),
 ]

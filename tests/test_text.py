@@ -35,7 +35,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "state and reason": monitor._state_and_reason,
     "list": lambda output: monitor._listed(output, "", {}),
     "conf": xml.conf,
-    "nodes": xml.nodes,
+    "nodes": xml.asked("//*"),
     "sysinfo": xml.sysinfo,
 }
 

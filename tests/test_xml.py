@@ -28,6 +28,7 @@ from kvm import InvalidArgumentError, _xml_to_dict, from_xml, to_xml, xml
         ("<a>\n</a>", True),
         ("<a>text <b>1</b></a>", {"b": "1", "#text": "text"}),
         ("<a><!-- no --><b>1</b><?no?></a>", {"b": "1"}),
+        ("<a>we<!-- no -->b1<?no?>!</a>", "web1!"),
         ("<a>é &lt;&amp;&#233;<![CDATA[<x>]]></a>", "é <&é<x>"),
     ],
 )
@@ -45,6 +46,10 @@ def test_an_element_becomes_a_dictionary_of_its_tag(text: str, value: object) ->
         ({"disk": ["a", {"@b": True, "@c": False, "@d": None}]}, '<d><disk>a</disk><disk b="yes" c="no"/></d>'),
         ({"t": "<&> é\n"}, "<d><t>&lt;&amp;&gt; é\n</t></d>"),
         ({"b": "1", "a": "2"}, "<d><b>1</b><a>2</a></d>"),
+        ({"@one": 1, "@zero": 0, "@float": 1.0, "n": 0}, '<d one="1" zero="0" float="1.0"><n>0</n></d>'),
+        ({"memory": kvm.Quantity("32 KiB")}, '<d><memory unit="b">32768</memory></d>'),
+        ({"m": {"@unit": "b", "#text": kvm.Quantity("32 KiB")}}, '<d><m unit="b">32768</m></d>'),
+        ({"a": b"12", "b": {"@c": "1", "#text": None}}, '<d><a>12</a><b c="1"/></d>'),
     ],
 )
 def test_a_dictionary_becomes_xml_in_its_order(conf: dict[str, object], text: str) -> None:
@@ -91,20 +96,41 @@ def test_entities_are_neither_expanded_nor_fetched(tmp_path: Any) -> None:
             from_xml(text)
 
 
-@pytest.mark.parametrize("conf", [{"a b": "c"}, {"@": "c"}, {"a": "\0"}, {"": "a"}, {"@a b": "c"}])
+@pytest.mark.parametrize(
+    "conf", [{"a b": "c"}, {"@": "c"}, {"a": "\0"}, {"": "a"}, {"@a b": "c"}, {"a": {1}}, {1: "a"}, {"a": object()}]
+)
 def test_what_cannot_be_xml_is_refused_and_named(conf: dict[str, object]) -> None:
     with pytest.raises(InvalidArgumentError, match="as XML"):
         to_xml("d", conf)
 
 
-def test_an_xpath_s_finds_are_elements_or_text() -> None:
-    assert xml.nodes("<arch>i686</arch>\n<cpu a='1'>\n  <b/>\n</cpu>\n\n") == [
-        {"arch": "i686"},
-        {"cpu": {"@a": "1", "b": True}},
-    ]
-    assert xml.nodes("hvm\nlinux &amp; more\n\n") == ["hvm", "linux & more"]
-    assert xml.nodes(' id="0"\n id="a b"\n\n') == ["0", "a b"]
-    assert xml.nodes("\n") == []
+@pytest.mark.parametrize(
+    ("xpath", "found"),
+    [
+        ("//b", [{"b": "1\n2"}, {"b": {"@x": 'say="no"', "c": True}}]),
+        ("//b/text()", ["1\n2"]),
+        ("//@x", ['say="no"']),
+        ("count(//b)", [2.0]),
+        ("//c = 1", [False]),
+        ("string(//@x)", ['say="no"']),
+        ("//q:arg/@value", ["-v"]),
+        ("//none", []),
+    ],
+)
+def test_an_xpath_finds_elements_and_text(xpath: str, found: list[object]) -> None:
+    document = """<a><b>1\n2</b><b x='say="no"'><c/></b><q:arg xmlns:q='urn:q' value='-v'/></a>\n\n"""
+    assert xml.asked(xpath)(document) == found
+
+
+@pytest.mark.parametrize("xpath", ["//[", "", "//", "\0"])
+def test_what_is_no_xpath_is_refused(xpath: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="is no XPath"):
+        xml.asked(xpath)
+
+
+def test_an_xpath_with_an_unknown_prefix_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="cannot be evaluated"):
+        xml.asked("//none:a")("<a/>")
 
 
 def test_a_carriage_return_that_libvirt_does_not_escape_is_not_lost() -> None:

@@ -36,6 +36,10 @@ CONTROLS: Mapping[str, object] = MappingProxyType({name: control.default for nam
 """
 
 
+_GROUPS = ("generic", "domain")
+"""The attributes that are made when they are asked for."""
+
+
 class Controls(unix.Controls, total=False):
     """The controls of a Hypervisor: its host's, and ``parse``."""
 
@@ -65,8 +69,13 @@ class Hypervisor(unix.Wrapper):
     def __repr__(self) -> str:
         return f"Hypervisor({self.host!r}, {self.uri!r})"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_again, (self.host, self.uri, self._check))
+    def __getstate__(self) -> dict[str, object]:
+        kept = {name: value for name, value in vars(self).items() if name not in ("_controls", "_virsh", *_GROUPS)}
+        return {**kept, "_controls": self._controls.given}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        Hypervisor.__init__(self, self.host, self.uri, check=self._check)
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +148,3 @@ class Hypervisor(unix.Wrapper):
     def list_domains(self, **options: Unpack[ListOptions]) -> dict[str, ListedDomain]:
         """The domains; the same as ``domain.list``."""
         return self.domain.list(**options)
-
-
-def _again(host: unix.Host, uri: str | None, check: bool) -> Hypervisor:
-    return Hypervisor(host, uri, check=check)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
+from kvm.values import Quantity
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -31,7 +32,6 @@ on the hypervisor. A str is XML if it begins with ``<``, otherwise a path."""
 Node: TypeAlias = Any
 """One node of a document: a dict, a list, or text."""
 
-_ATTRIBUTE = re.compile(r' [^\s="]+="(.*)"')
 _INDENTATION = re.compile(r"(?:[ \t]*\n[ \t\n]*)?")
 _XML = re.compile(r"\s*<|\ufeff")
 
@@ -73,13 +73,12 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
 def _value(element: etree._Element) -> Value:
     children = [child for child in element if isinstance(child.tag, str)]
     attributes: dict[str, Value] = {f"@{name}": text for name, text in element.attrib.items()}
-    text = element.text or ""
+    text = "".join([element.text or "", *(node.tail or "" for node in element)])
     if not attributes and not children:
         return True if _INDENTATION.fullmatch(text) else text
     value = attributes
     for child in children:
         tag, content = str(child.tag), _value(child)
-        text += child.tail or ""
         if tag not in value:
             value[tag] = content
         elif isinstance(found := value[tag], list):
@@ -105,7 +104,8 @@ def to_xml(tag: str, conf: Mapping[str, Any]) -> str:
     """The XML of an element `tag` with the content `conf`, in the order given.
 
     Beside what `from_xml` gives, numbers are written as such, True as an attribute is ``yes`` and as an element is
-    empty, False as an attribute is ``no``, and elements that are False or None are left out.
+    empty, False as an attribute is ``no``, and what is False or None is left out. An element that is a `Quantity`
+    gets its unit: ``<memory unit='b'>``.
     """
     from lxml import etree
 
@@ -118,26 +118,40 @@ def _element(tag: str, value: object) -> etree._Element:
     try:
         element = etree.Element(tag)
         _fill(element, value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InvalidArgumentError(f"cannot write <{tag}> as XML: {error}") from error
     return element
 
 
 def _fill(element: etree._Element, value: object) -> None:
+    if isinstance(value, Quantity):
+        element.set("unit", "b")
     if not isinstance(value, Mapping):
-        element.text = None if value is True else str(value)
+        element.text = None if value is True else _text(value)
         return
     for name, content in value.items():
         if name == "#text":
-            element.text = str(content)
+            element.text = None if content is None else _text(content)
         elif name.startswith("@"):
             if content is not None:
-                element.set(name[1:], {True: "yes", False: "no"}.get(content, str(content)))
+                element.set(name[1:], _text(content))
         else:
-            several = isinstance(content, Sequence) and not isinstance(content, str)
-            for one in content if several else [content]:
+            for one in content if isinstance(content, list | tuple) else [content]:
                 if one is not None and one is not False:
                     element.append(_element(name, one))
+
+
+def _text(value: object) -> str:
+    """A value as libvirt writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, int):
+        return str(int(value))
+    if not isinstance(value, str | float):
+        raise TypeError(f"a value is text, a number or a boolean, not {value!r}")
+    return str(value)
 
 
 def document(tag: str, given: Document) -> bytes | str:
@@ -148,7 +162,7 @@ def document(tag: str, given: Document) -> bytes | str:
         whole = given.get(tag) if len(given) == 1 else None  # what `from_xml` gave
         return to_xml(tag, whole if isinstance(whole, Mapping) else given).encode()
     if isinstance(given, etree._Element):
-        return etree.tostring(given)
+        return etree.tostring(given, with_tail=False)
     if isinstance(given, os.PathLike):
         return os.fspath(given)
     if isinstance(given, str) and not _XML.match(given):
@@ -192,21 +206,43 @@ def conf(text: str) -> Conf:
     return value if isinstance(value, dict) else {}
 
 
-def nodes(text: str) -> list[Node]:
-    """What an XPath found, as ``--xpath`` prints it: elements as dictionaries, texts and attributes as text."""
-    found = root(f"<nodes>{text}</nodes>")
-    if len(found):
-        return [_xml_to_dict(child) for child in found]
-    return [_ATTRIBUTE.sub(r"\1", line) for line in (found.text or "").split("\n") if line.strip()]
-
-
 def asked(xpath: str | None) -> Callable[[str], Conf | list[Node]]:
-    """The reader of a command that takes ``--xpath``: a document's content, or the nodes that were asked for."""
-    return conf if xpath is None else nodes
+    """The reader of a document: its content, or, with an `xpath`, a list of what that finds in it.
+
+    Newer virsh could evaluate it, too (``--xpath``), but what it prints then cannot be told apart.
+    """
+    if xpath is None:
+        return conf
+    from lxml import etree
+
+    try:
+        etree.XPath(xpath)
+    except (etree.XPathError, ValueError, TypeError) as error:
+        raise InvalidArgumentError(f"{xpath!r} is no XPath: {error}") from error
+    return lambda text: nodes(text, xpath)
+
+
+def nodes(text: str, xpath: str) -> list[Node]:
+    """What an XPath finds in a document: elements as dictionaries of their tags, all else as it is."""
+    from lxml import etree
+
+    document = root(text)
+    prefixes = {prefix: uri for element in document.iter() for prefix, uri in element.nsmap.items() if prefix}
+    try:
+        found = document.xpath(xpath, namespaces=prefixes)
+    except etree.XPathError as error:
+        raise InvalidArgumentError(f"the XPath {xpath!r} cannot be evaluated: {error}") from error
+    return [_node(each) for each in found] if isinstance(found, list) else [_node(found)]
+
+
+def _node(found: Any) -> Node:
+    if isinstance(found, str):
+        return str(found)
+    return found if isinstance(found, bool | float) else _xml_to_dict(found)
 
 
 def unwrapped(options: Mapping[str, object]) -> dict[str, object]:
-    """`options` without ``--wrap``: the nodes that an XPath found come as a list anyway."""
+    """`options` without ``--wrap``: what an XPath finds comes as a list anyway."""
     return {name: value for name, value in options.items() if name != "wrap"}
 
 

@@ -137,7 +137,7 @@ class Generic(Group):
         The keys are those of libvirt's XML: ``host`` (CPU, topology, ...) and ``guest`` (kinds of guests). With
         ``xpath='//host/cpu'`` a list of what it finds: a dict for an element, the text of texts and attributes.
         """
-        return self._read("capabilities", parse=xml.asked(xpath), xpath=xpath, **xml.unwrapped(options))
+        return self._read("capabilities", parse=xml.asked(xpath), **xml.unwrapped(options))
 
     def cpu_baseline(
         self, file: xml.Document | Sequence[xml.Document], **options: Unpack[options.CpuBaselineOptions]
@@ -184,7 +184,7 @@ class Generic(Group):
         `machine`). `xpath` as with `capabilities`.
         """
         given = _in_order("domcapabilities", ("virttype", "emulatorbin", "arch", "machine"), args, options)
-        return self._read("domcapabilities", parse=xml.asked(xpath), xpath=xpath, **xml.unwrapped(given))
+        return self._read("domcapabilities", parse=xml.asked(xpath), **xml.unwrapped(given))
 
     def freecell(self, **kwargs: Unpack[options.FreecellOptions]) -> dict[str, Quantity]:
         """The free memory of the node, in bytes. virsh: ``freecell``.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from kvm import text
-from kvm.errors import NotFoundError
+from kvm.errors import NotFoundError, UnreadableOutputError
 from kvm.virsh.command import Command, failure
 from unix.result import Result
 
@@ -37,9 +37,11 @@ def acting(command: Command, *, check: bool) -> Plan[Result]:
 def answering(command: Command, parse: Callable[[str], T]) -> Plan[T]:
     """A command that answers a question: to virsh, "no" is a failure, but one that it says no error about."""
     (result,) = yield (command,)
-    if not result.stdout.strip() or "error: " in result.stderr:
+    try:
+        return parse(result.stdout)
+    except UnreadableOutputError:
         checked(command, result)
-    return parse(result.stdout)
+        raise
 
 
 def checked(command: Command, result: Result) -> Result:
@@ -50,20 +52,24 @@ def checked(command: Command, result: Result) -> Result:
 
 
 def by_name(command: Command) -> Plan[Command]:
-    """`command`, meaning the domain of that name even if virsh would take the name for an id.
+    """`command`, with its domain told by the UUID where virsh would take a name for an id or an id for a name.
 
-    For virsh a number is an id first. Here an int is an id, and a str is a name or a UUID, never an id.
+    For virsh a number is an id if there is one, and otherwise a name. Here an int is an id, and a str is a name or a
+    UUID, never an id.
     """
-    name = command.options.get("domain")
-    if not isinstance(name, str) or not re.fullmatch(r"[ \t-\r]*[+-]?[0-9]+", name):
+    if "domain" not in command.options:
         return command
-    listing = Command("list", {"all": True, "uuid": True, "name": True})
+    domain = command.options["domain"]
+    if isinstance(domain, bool) or not isinstance(domain, str | int):
+        raise TypeError(f"virsh {command.name}: a domain is a name or UUID (a str) or an id (an int), not {domain!r}")
+    if isinstance(domain, str) and not re.fullmatch(r"[ \t-\r]*[+-]?[0-9]+", domain):
+        return command
+    by = {"id": True} if isinstance(domain, int) else {"all": True, "name": True}
+    listing = Command("list", {"uuid": True, **by})
     (result,) = yield (listing,)
     for line in text.lines(checked(listing, result).stdout):
         uuid, _, found = line.partition(" ")
-        if found == name:
+        if found == str(domain):
             return Command(command.name, {**command.options, "domain": uuid}, reads=command.reads)
-    raise NotFoundError(
-        f"virsh {command.name}: there is no domain named {name!r} (for the one with this id, give an int)",
-        command=command.words(),
-    )
+    which = f"with the id {domain}" if isinstance(domain, int) else f"named {domain!r} (an id is given as an int)"
+    raise NotFoundError(f"virsh {command.name}: there is no domain {which}", command=command.words())

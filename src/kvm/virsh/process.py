@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import unix
 from kvm import errors
 from kvm.virsh.command import Command
 from unix.result import Result
+
+ENVIRONMENT = {"VIRSH_DEBUG": "4"}
+"""What every virsh is run with: a user's debugging would be printed between the values."""
 
 
 class OneProcessEach:
@@ -24,7 +28,8 @@ class OneProcessEach:
     def run_words(self, words: Sequence[unix.Argument], data: bytes | None = None) -> Result:
         """Run virsh with the words of one command, `data` on its standard input."""
         try:
-            with self._host.set_controls(locale="C.UTF-8", decode="utf-8"):
+            envs = {**cast(Mapping[str, str], self._host.get_control("envs")), **ENVIRONMENT}
+            with self._host.set_controls(locale="C.UTF-8", decode="utf-8", envs=envs):
                 result = self._host.run(["virsh", *self._connect, *words], input=data)
         except unix.CommandTimeoutError as error:
             raise errors.CommandTimeoutError(
@@ -34,7 +39,7 @@ class OneProcessEach:
             ) from error
         except unix.ArgumentError as error:
             raise errors.InvalidArgumentError(str(error), command=[repr(word) for word in words]) from error
-        if result.return_code == 127:
+        if result.return_code == 127 and "virsh" in result.stderr:
             message = f"there is no virsh on {self._host!r}"
             raise errors.NoVirshError(errors.describe(errors.NoVirshError, message), stderr=result.stderr)
         return result

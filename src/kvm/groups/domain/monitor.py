@@ -77,7 +77,7 @@ class Monitor(Group):
         secrets, ``update_cpu=True`` what the CPU model stands for here, ``migratable=True`` what a migration sends.
         With ``xpath='//disk'`` a list of what that finds.
         """
-        return self._read("dumpxml", parse=xml.asked(xpath), domain=domain, xpath=xpath, **xml.unwrapped(options))
+        return self._read("dumpxml", parse=xml.asked(xpath), domain=domain, **xml.unwrapped(options))
 
     def id(self, domain: str) -> int | None:
         """A domain's id, or None if it is not active. virsh: ``domid``."""
@@ -159,7 +159,8 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
     table, names = [checked(*answer).stdout for answer in zip(asked, (yield asked), strict=True)]
     listed = _listed(table, names, options)
     hidden = [name for name, domain in listed.items() if _decoded(bytes([_NOT_SHOWN])) in domain.get("title", "")]
-    titles = tuple(Command("desc", {"domain": name, "title": True}) for name in hidden)
+    uuids = {name: uuid for uuid, _, name in (line.partition(" ") for line in text.lines(names))}
+    titles = tuple(Command("desc", {"domain": uuids.get(name, name), "title": True}) for name in hidden)
     for name, command, result in zip(hidden, titles, (yield titles) if titles else (), strict=True):
         listed[name]["title"] = text.line(checked(command, result).stdout)
     return listed

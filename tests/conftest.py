@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,28 +24,32 @@ def libvirtd() -> Iterator[Libvirtd]:
 
 
 @pytest.fixture
-def hypervisor(libvirtd: Libvirtd) -> kvm.Hypervisor:
+def hypervisor(libvirtd: Libvirtd) -> Iterator[kvm.Hypervisor]:
     """The hypervisor of the tests' own libvirtd, with QEMU."""
-    return kvm.Hypervisor(unix.Local(timeout=60), libvirtd.uri)
+    with kvm.Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor:
+        yield hypervisor
 
 
 @pytest.fixture
-def test_driver() -> kvm.Hypervisor:
-    """libvirt's in-process test hypervisor; each command sees it as new."""
-    return kvm.Hypervisor(unix.Local(timeout=60), "test:///default")
+def test_driver() -> Iterator[kvm.Hypervisor]:
+    """libvirt's in-process test hypervisor, a new one."""
+    with kvm.Hypervisor(unix.Local(timeout=60), "test:///default") as hypervisor:
+        yield hypervisor
 
 
 @pytest.fixture
-def estate(tmp_path: Path) -> Estate:
+def estate(tmp_path: Path) -> Iterator[Estate]:
     """A maker of test hypervisors with domains of one's own."""
-    return Estate(tmp_path)
+    with ExitStack() as made:
+        yield Estate(tmp_path, made)
 
 
 class Estate:
     """Describes test hypervisors in files for libvirt's test driver."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, made: ExitStack) -> None:
         self._directory = directory
+        self._made = made
 
     def __call__(self, *names: str, title: str = "") -> kvm.Hypervisor:
         """A test hypervisor with domains of these names."""
@@ -61,4 +66,4 @@ class Estate:
             etree.SubElement(etree.SubElement(domain, "os"), "type").text = "hvm"
         file = self._directory / "node.xml"
         file.write_bytes(etree.tostring(node))
-        return kvm.Hypervisor(unix.Local(timeout=60), f"test://{file}")
+        return self._made.enter_context(kvm.Hypervisor(unix.Local(timeout=60), f"test://{file}"))

@@ -13,6 +13,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree, which
 
@@ -64,13 +66,42 @@ class Libvirtd:
         """End the daemon and its guests, and wait until the last of them is gone."""
         if self.is_system and self.process.poll() is None:
             # the namespace's first process: when it dies all others do, and unshare ends after the last
-            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-            for child in children:
-                os.kill(int(child), signal.SIGKILL)
+            for child in _children(self.process.pid):
+                os.kill(child, signal.SIGKILL)
         else:
             self.process.terminate()
         self.process.wait(30)
         rmtree(self.home, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process, as this machine numbers it (system daemons only)."""
+        (shell,) = _children(self.process.pid)
+        return next(child for child in _children(shell) if _program(child) == "libvirtd")
+
+    def kill(self) -> None:
+        """Kill the daemon; it starts again at once, unless it is to be `down`."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def down(self) -> None:
+        """Kill the daemon and keep it from starting again until it is `up`."""
+        (self.home / "down").touch()
+        self.kill()
+
+    def up(self) -> None:
+        """Let the daemon start again, and wait until it answers."""
+        (self.home / "down").unlink(missing_ok=True)
+        self._wait_until_it_answers()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have the daemon not answer for the duration of a block."""
+        pid = self.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def log(self) -> str:
         files = [self.home / "out", self.home / "log" / "libvirtd.log"]
@@ -94,7 +125,10 @@ class Libvirtd:
             script.append(f"mount --bind {DMIDECODE} {dmidecode}")
             self.has_firmware = True
         # the shell stays as the namespace's first process: somebody has to reap the guests that daemonize
-        script += [f"libvirtd --pid-file {self.home}/pid", "exit $?"]
+        daemon = f"libvirtd --pid-file {self.home}/pid"
+        script += [
+            f"while [ ! -e {self.home}/down ] || sleep 0.05; do [ -e {self.home}/down ] || {daemon} || true; done"
+        ]
         self.uri = f"qemu:///system?socket={self.home}/run/libvirt-sock"
         namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
         return self._start([*namespaces, "sh", "-c", "\n".join(script)], {})
@@ -125,6 +159,14 @@ class Libvirtd:
                 self.stop()
                 raise RuntimeError(f"libvirtd did not start:\n{said}")
             time.sleep(0.1)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _program(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def missing() -> list[str]:

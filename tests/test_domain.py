@@ -314,13 +314,12 @@ def test_any_name_that_libvirt_takes_comes_back(estate: Estate, name: str) -> No
 def test_every_state_that_a_domain_can_have_is_listed() -> None:
     for state in STATES:
         table = f" Id   Name   State\n-----\n 1    a b    {state}\n\n"
-        assert _listed(table, f"{kvm.gen_uuid()} a b\n", {}) == {"a b": {"id": 1, "state": state}}
+        assert _listed(table, {"a b": kvm.gen_uuid()}) == {"a b": {"id": 1, "state": state}}
 
 
 def test_a_domain_that_comes_or_goes_between_table_and_names_is_no_other() -> None:
     table = " Id   Name   State\n--------\n 1    gone   running\n 2    b      paused\n -    c      shut off\n"
-    names = "".join(f"{kvm.gen_uuid()} {name}\n" for name in ("b", "c", "new"))
-    assert _listed(table, names, {}) == {
+    assert _listed(table, {name: kvm.gen_uuid() for name in ("b", "c", "new")}) == {
         "gone": {"id": 1, "state": "running"},
         "b": {"id": 2, "state": "paused"},
         "c": {"id": None, "state": "shut off"},

@@ -33,7 +33,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "Version": text.fields(Version),
     "DomainInfo": text.fields(DomainInfo),
     "state and reason": monitor._state_and_reason,
-    "list": lambda output: monitor._listed(output, "", {}),
+    "list": lambda output: monitor._listed(output, {}),
     "conf": xml.conf,
     "nodes": xml.asked("//*"),
     "sysinfo": xml.sysinfo,

@@ -83,6 +83,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"(internal error: )?client socket is closed",
         r"(Cannot|Unable to) (recv|send|read|write) data: (?!ssh:|Host key)",
         r"End of file while (reading|writing) data",
+        r"(error: )?(no valid connection|invalid connection pointer)",
     ),
     AgentError: (
         r"Guest agent is not responding",

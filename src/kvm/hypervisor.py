@@ -1,29 +1,24 @@
-"""A hypervisor: a host, the URI of its libvirt, and the groups of virsh's commands.
-
-A group's module is loaded when the group is first asked for, so that `import kvm` costs no more than it has to.
-"""
+"""A hypervisor: a host, the URI of its libvirt, and the groups of virsh's commands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import unix
 from kvm import text
 from kvm.errors import InvalidArgumentError
+from kvm.groups.groups import Groups, is_group
 from kvm.virsh.command import failure
 from kvm.virsh.plan import Plan
-from kvm.virsh.process import OneProcessEach
+from kvm.virsh.runner import Runner
 from unix.controls import is_bool
 from unix.words import options_to_words, split, word
 
 if TYPE_CHECKING:
-    from kvm.groups.domain import Domain, ListedDomain
-    from kvm.groups.generic import Generic
-    from kvm.groups.options_generated import ListOptions
+    from kvm.pipeline import Pipeline
 
 T = TypeVar("T")
 
@@ -36,27 +31,27 @@ CONTROLS: Mapping[str, object] = MappingProxyType({name: control.default for nam
 """
 
 
-_GROUPS = ("generic", "domain")
-"""The attributes that are made when they are asked for."""
-
-
 class Controls(unix.Controls, total=False):
     """The controls of a Hypervisor: its host's, and ``parse``."""
 
     parse: bool
 
 
-class Hypervisor(unix.Wrapper):
+class Hypervisor(unix.Wrapper, Groups):
     """The hypervisor on `host`, a `unix.Local` or anything else that is a `unix.Host`.
 
     `uri` is libvirt's connection URI, as ``'qemu:///system'``; without one virsh takes its own default. With
     ``check=False`` an action that fails returns its `unix.Result` instead of raising.
 
     Everything that the host can do (`execute`, `open`, `set_controls`, ...) can be asked of the Hypervisor. It is a
-    context manager, may be used from several threads, and pickles. Nothing runs before the first command.
+    context manager, may be used from several threads, and pickles. Nothing runs before the first command; then a live
+    virsh answers one command after the other. At most `sessions` of them run at once, for as many threads, and one that
+    is not used for `idle` seconds ends.
     """
 
-    def __init__(self, host: unix.Host, uri: str | None = None, *, check: bool = True) -> None:
+    def __init__(
+        self, host: unix.Host, uri: str | None = None, *, check: bool = True, sessions: int = 4, idle: float = 60
+    ) -> None:
         if not isinstance(host, unix.Host):
             raise TypeError(f"a Hypervisor stands on a host such as unix.Local(), not on {host!r}")
         if uri is not None and (not isinstance(uri, str) or not uri or "\0" in uri):
@@ -64,18 +59,21 @@ class Hypervisor(unix.Wrapper):
         super().__init__(host, _KNOWN)
         self.uri = uri
         self._check = check
-        self._virsh = OneProcessEach(host, uri)
+        self._limits = (sessions, idle)
+        self._virsh = Runner(host, uri, sessions=sessions, idle=idle)
 
     def __repr__(self) -> str:
         return f"Hypervisor({self.host!r}, {self.uri!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        kept = {name: value for name, value in vars(self).items() if name not in ("_controls", "_virsh", *_GROUPS)}
-        return {**kept, "_controls": self._controls.given}
+        return {name: value for name, value in vars(self).items() if name != "_virsh" and not is_group(name)} | {
+            "_controls": self._controls.given
+        }
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
-        Hypervisor.__init__(self, self.host, self.uri, check=self._check)
+        sessions, idle = self._limits
+        Hypervisor.__init__(self, self.host, self.uri, check=self._check, sessions=sessions, idle=idle)
 
     def __enter__(self) -> Self:
         return self
@@ -84,26 +82,8 @@ class Hypervisor(unix.Wrapper):
         self.close()
 
     def close(self) -> None:
-        """Let go of what runs on the host; the next command starts it anew."""
-
-    @cached_property
-    def generic(self) -> Generic:
-        """The hypervisor itself: its hardware, its versions, what it can run."""
-        from kvm.groups.generic import Generic
-
-        return Generic(self)
-
-    @cached_property
-    def domain(self) -> Domain:
-        """Domains: virtual machines, running or only defined."""
-        from kvm.groups.domain import Domain
-
-        return Domain(self)
-
-    @property
-    def hypervisor(self) -> Generic:
-        """Another name of `generic`."""
-        return self.generic
+        """End the live virshes; the next command starts one. What a ``test:`` hypervisor was is gone then."""
+        self._virsh.close()
 
     @property
     def check(self) -> bool:
@@ -141,10 +121,12 @@ class Hypervisor(unix.Wrapper):
             value: T = end.value
             return value
 
+    def pipeline(self) -> Pipeline:
+        """Something that records calls of the same groups and methods, and carries them out all at once."""
+        from kvm.pipeline import Pipeline
+
+        return Pipeline(self._virsh.run, check=self._check)
+
     def set_controls(self, **controls: Unpack[Controls]) -> AbstractContextManager[None]:
         """Set controls, this object's or its host's, for the duration of a block, in this thread or task only."""
         return self._controls.changed(controls)
-
-    def list_domains(self, **options: Unpack[ListOptions]) -> dict[str, ListedDomain]:
-        """The domains; the same as ``domain.list``."""
-        return self.domain.list(**options)

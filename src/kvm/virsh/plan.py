@@ -20,6 +20,10 @@ T = TypeVar("T")
 Plan = Generator[tuple[Command, ...], tuple[Result, ...], T]
 
 
+class Lookup(tuple[Command, ...]):
+    """Commands whose results decide what is asked next; what was asked later must not come in between."""
+
+
 def reading(command: Command, parse: Callable[[str], T]) -> Plan[T]:
     """One command that reads; the value is what `parse` makes of its output."""
     command = yield from by_name(command)
@@ -66,7 +70,7 @@ def by_name(command: Command) -> Plan[Command]:
         return command
     by = {"id": True} if isinstance(domain, int) else {"all": True, "name": True}
     listing = Command("list", {"uuid": True, **by})
-    (result,) = yield (listing,)
+    (result,) = yield Lookup((listing,))
     for line in text.lines(checked(listing, result).stdout):
         uuid, _, found = line.partition(" ")
         if found == str(domain):

@@ -7,7 +7,6 @@ from typing import cast
 
 import unix
 from kvm import errors
-from kvm.virsh.command import Command
 from unix.result import Result
 
 ENVIRONMENT = {"VIRSH_DEBUG": "4"}
@@ -21,10 +20,6 @@ class OneProcessEach:
         self._host = host
         self._connect = [f"--connect={uri}"] if uri is not None else []
 
-    def run(self, commands: Sequence[Command]) -> tuple[Result, ...]:
-        """The results of `commands`, one after the other."""
-        return tuple(self.run_words(command.words(), command.input()) for command in commands)
-
     def run_words(self, words: Sequence[unix.Argument], data: bytes | None = None) -> Result:
         """Run virsh with the words of one command, `data` on its standard input."""
         try:
@@ -32,14 +27,18 @@ class OneProcessEach:
             with self._host.set_controls(locale="C.UTF-8", decode="utf-8", envs=envs):
                 result = self._host.run(["virsh", *self._connect, *words], input=data)
         except unix.CommandTimeoutError as error:
-            raise errors.CommandTimeoutError(
-                f"virsh did not answer within {error.timeout:g} s and was ended; whether an action was done is not "
-                "known",
-                command=error.command,
-            ) from error
+            return timed_out(error.timeout)
         except unix.ArgumentError as error:
             raise errors.InvalidArgumentError(str(error), command=[repr(word) for word in words]) from error
         if result.return_code == 127 and "virsh" in result.stderr:
-            message = f"there is no virsh on {self._host!r}"
-            raise errors.NoVirshError(errors.describe(errors.NoVirshError, message), stderr=result.stderr)
+            raise no_virsh(self._host)
         return result
+
+
+def no_virsh(host: unix.Host) -> errors.NoVirshError:
+    return errors.NoVirshError(errors.describe(errors.NoVirshError, f"there is no virsh on {host!r}"))
+
+
+def timed_out(timeout: float, doubt: str = "") -> Result:
+    """The result of a command that virsh did not answer in `timeout` seconds."""
+    return Result(255, "", f"error: Timed out during operation: virsh did not answer within {timeout:g} s{doubt}\n")

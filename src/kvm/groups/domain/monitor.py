@@ -156,33 +156,36 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
         Command("list", {**filters, "title": options.get("title")}),
         Command("list", {**filters, "uuid": True, "name": True}),
     )
-    table, names = [checked(*answer).stdout for answer in zip(asked, (yield asked), strict=True)]
-    listed = _listed(table, names, options)
+    for _ in range(3):
+        table, names = [checked(*answer).stdout for answer in zip(asked, (yield asked), strict=True)]
+        uuids = {name: uuid for uuid, _, name in (line.partition(" ") for line in text.lines(names))}
+        listed = _listed(table, uuids)
+        if listed.keys() >= uuids.keys():  # otherwise virsh has left out one whose state it could not get
+            break
     hidden = [name for name, domain in listed.items() if _decoded(bytes([_NOT_SHOWN])) in domain.get("title", "")]
-    uuids = {name: uuid for uuid, _, name in (line.partition(" ") for line in text.lines(names))}
     titles = tuple(Command("desc", {"domain": uuids.get(name, name), "title": True}) for name in hidden)
     for name, command, result in zip(hidden, titles, (yield titles) if titles else (), strict=True):
         listed[name]["title"] = text.line(checked(command, result).stdout)
+    if options.get("uuid"):
+        for name in listed.keys() & uuids.keys():
+            listed[name]["uuid"] = uuids[name]
     return listed
 
 
-def _listed(table: str, names: str, options: Mapping[str, object]) -> dict[str, ListedDomain]:
-    """The domains in a `table`, whose exact `names` come in lines of UUID and name."""
-    named = {name: uuid for uuid, _, name in (line.partition(" ") for line in text.lines(names))}
-    in_order = [*named]
-    listed: dict[str, ListedDomain] = {}
+def _listed(table: str, uuids: Mapping[str, str]) -> dict[str, ListedDomain]:
+    """The domains in a `table`, whose exact names are among those of `uuids`, most likely in the same order."""
     heading, *rows = text.lines(table) or [""]
     start = heading.find("Name")
     if start < 0:
         raise UnreadableOutputError(f"virsh printed no list of domains: {table!r}")
+    listed: dict[str, ListedDomain] = {}
+    in_order = [*uuids]
     for place, row in enumerate(rows[1:]):
         name, state, title = _cells(row[start:], [*in_order[place : place + 1], *in_order])
         number = row[:start].strip()
         listed[name] = {"id": None if number == "-" else text.number(number), "state": state}
-        if options.get("title"):
+        if " Title" in heading:
             listed[name]["title"] = title
-        if options.get("uuid") and name in named:
-            listed[name]["uuid"] = named[name]
     return listed
 
 

@@ -1,0 +1,110 @@
+"""Many commands at once: recorded, written ahead of their answers, answered in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar, cast
+
+from kvm.errors import KvmError
+from kvm.groups.groups import Groups
+from kvm.virsh.command import Command
+from kvm.virsh.plan import Lookup, Plan
+from unix.result import Result
+
+T = TypeVar("T")
+
+_Run = Callable[[Sequence[Command]], tuple[Result, ...]]
+
+
+class Pipeline(Groups):
+    """Records calls of the groups' methods and carries all of them out with `execute`.
+
+    >>> with hypervisor.pipeline() as pipe:
+    ...     for name in names:
+    ...         pipe.domain.info(name)
+    ...     infos = pipe.execute()
+
+    A recorded call returns None, whatever type its method has. What is wrong with its arguments raises at once. A block
+    that is left without `execute` has done nothing. A Pipeline may be used again after `execute`, and by one thread.
+    """
+
+    def __init__(self, run: _Run, *, check: bool) -> None:
+        self._run = run
+        self._check = check
+        self._recorded: list[tuple[Plan[Any], tuple[Command, ...]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._recorded.clear()
+
+    def __len__(self) -> int:
+        return len(self._recorded)
+
+    @property
+    def check(self) -> bool:
+        """Whether an action that fails is an error; otherwise its value is its Result."""
+        return self._check
+
+    def call(self, plan: Plan[T]) -> T:
+        """Record what a method of a group has described."""
+        commands = next(plan)
+        for command in commands:
+            command.words()  # what is wrong with them is said now
+        self._recorded.append((plan, commands))
+        return cast(T, None)
+
+    def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        """Carry the recorded calls out, in their order, and return their values in the same order.
+
+        All of them are carried out, also behind one that fails. Then the first error is raised, or, without
+        `raise_on_error`, each error is in the place of its value. After a lost connection, calls that only read are
+        asked once more; one that acts is a `ConnectionLostError`: whether it was done is not known.
+        """
+        recorded, self._recorded = self._recorded, []
+        values = _Carrying(self._run).out(recorded)
+        if raise_on_error:
+            for value in values:
+                if isinstance(value, KvmError):
+                    raise value
+        return values
+
+
+class _Carrying:
+    """Plans being carried out."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+
+    def out(self, plans: Sequence[tuple[Plan[Any], tuple[Command, ...]]]) -> list[Any]:
+        """The values of `plans`, each given with the commands that it asks first.
+
+        All ask at once, but where one looks something up before it goes on, what is behind it waits: a later call must
+        not overtake an earlier one.
+        """
+        values: list[Any] = [None] * len(plans)
+        together: list[int] = []
+        for place, (_, commands) in enumerate(plans):
+            together.append(place)
+            if isinstance(commands, Lookup) or place == len(plans) - 1:
+                going = {each: plans[each] for each in together}
+                while going:
+                    going = self._step(going, values)
+                together = []
+        return values
+
+    def _step(
+        self, going: dict[int, tuple[Plan[Any], tuple[Command, ...]]], values: list[Any]
+    ) -> dict[int, tuple[Plan[Any], tuple[Command, ...]]]:
+        """Ask what all plans ask now; those that go on, with what they ask next."""
+        results = iter(self._run([command for _, commands in going.values() for command in commands]))
+        onwards = {}
+        for place, (plan, commands) in going.items():
+            try:
+                onwards[place] = (plan, plan.send(tuple(next(results) for _ in commands)))
+            except StopIteration as end:
+                values[place] = end.value
+            except KvmError as error:
+                values[place] = error
+        return onwards

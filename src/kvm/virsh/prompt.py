@@ -1,0 +1,128 @@
+"""virsh's prompt as a pure conversation: words in, bytes for the prompt out; bytes from the prompt in, replies out.
+
+Each command is followed by a mark, a line ``TOKEN""7`` that is no command. Its echo on standard output ends what the
+command printed there, and what virsh says to it on standard error, ``error: unknown command: 'TOKEN7'``, ends what was
+said there. The quotes tell the one from the other, and nobody who could put text into an output can guess the token.
+How the bytes are split makes no difference, and nothing here waits, reads or writes.
+
+A mark is short because readline reads its input byte by byte, each with a system call.
+
+The line goes through GNU readline before virsh sees it: a TAB would complete a file name, control characters would
+edit the line. What holds such characters is not for the prompt (`carries`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+PROMPT = b"virsh # "
+
+LONGEST = 1 << 16
+"""The longest line that is worth giving to readline, which looks at every character."""
+
+ENVIRONMENT = {
+    "COLUMNS": "500",  # the echo of a mark is never folded
+    "INPUTRC": "/dev/null",  # this user's key bindings are for this user's keys
+    "VIRSH_HISTSIZE": "0",  # commands, and what secrets are in them, are remembered nowhere,
+    "XDG_CACHE_HOME": "/dev/null",  # and the history that this user has is not overwritten
+}
+"""What a virsh needs in its environment to be talked to in this way."""
+
+_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+_NOT_FOR_READLINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+class Reply(NamedTuple):
+    """What virsh printed for one command."""
+
+    stdout: bytes
+    stderr: bytes
+
+
+def carries(words: Sequence[str]) -> bool:
+    """Whether a command of these words can be written to the prompt."""
+    return sum(map(len, words)) < LONGEST and not any(_NOT_FOR_READLINE.search(word) for word in words)
+
+
+def quoted(word: str) -> str:
+    """`word` as the prompt reads it back."""
+    return word if _PLAIN.fullmatch(word) else "'" + word.replace("'", r"'\''") + "'"
+
+
+class Conversation:
+    """What is to be written to one virsh, and what its output means."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._asked = 0
+        self._stdout = _Stream(f'virsh # {token}""%d\n')
+        self._stderr = _Stream(f"error: unknown command: '{token}%d'\n")
+
+    def ask(self, words: Sequence[str]) -> bytes:
+        """What to write for a command of these words, which the prompt must be able to carry."""
+        line = f'{" ".join(map(quoted, words))}\n{self._token}""{self._asked}\n'
+        self._asked += 1
+        return line.encode()
+
+    def stdout(self, data: bytes) -> None:
+        """Take what came from standard output."""
+        self._stdout.take(data)
+
+    def stderr(self, data: bytes) -> None:
+        """Take what came from standard error."""
+        self._stderr.take(data)
+
+    def replies(self) -> list[Reply]:
+        """The replies that have become complete, in the order in which they were asked for."""
+        both = min(len(self._stdout.parts), len(self._stderr.parts))
+        return [Reply(_output(self._stdout.parts.popleft()), self._stderr.parts.popleft()) for _ in range(both)]
+
+    @property
+    def has_prompted(self) -> bool:
+        """Whether virsh has ever come to its prompt: if not, it could not connect."""
+        return self._stdout.number > 0 or PROMPT in self._stdout.rest
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether virsh has read the command that is to be answered next.
+
+        Its echo ends with a newline, which is written before the command is acted upon.
+        """
+        part = self._stdout.parts[0] if self._stdout.parts else bytes(self._stdout.rest)
+        prompt = part.find(PROMPT)
+        return prompt >= 0 and b"\n" in part[prompt:]
+
+    def last_words(self) -> bytes:
+        """What standard error said behind the last mark; that there is no place for a history is not worth a word."""
+        return re.sub(rb"error: Failed to create '/dev/null/[^\n]*\n", b"", bytes(self._stderr.rest))
+
+
+class _Stream:
+    """One output of virsh, cut at the marks."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        self.number = 0
+        self._next = (mark % 0).encode()
+        self._searched = 0
+        self.rest = bytearray()
+        self.parts: deque[bytes] = deque()
+
+    def take(self, data: bytes) -> None:
+        self.rest += data
+        while (found := self.rest.find(self._next, self._searched)) >= 0:
+            self.parts.append(bytes(self.rest[:found]))
+            del self.rest[: found + len(self._next)]
+            self.number += 1
+            self._next = (self._mark % self.number).encode()
+            self._searched = 0
+        self._searched = max(len(self.rest) - len(self._next), 0)
+
+
+def _output(part: bytes) -> bytes:
+    """What a command printed: all that is behind the line in which the prompt and its echo are."""
+    echo = part.find(PROMPT)
+    return part[part.find(b"\n", echo) + 1 :]

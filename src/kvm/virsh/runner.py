@@ -1,0 +1,173 @@
+"""Runs commands: through a live virsh where that can be, in a process of their own where it cannot.
+
+Either way a command has the same result. What must not happen twice does not: after a lost connection a command that
+only reads is asked once more, an action never.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import unix
+from kvm.errors import ConnectionLostError
+from kvm.virsh import manners, prompt
+from kvm.virsh.command import STDIN, Command, failure
+from kvm.virsh.process import ENVIRONMENT, OneProcessEach, timed_out
+from kvm.virsh.session import Session
+from kvm.virsh.sessions import Sessions
+from unix.result import Result
+
+_TO_FILE = 'umask 077; file=$(mktemp) && cat > "$file" && printf %s "$file"'
+"""Puts standard input into a file that only this user can read, and tells its name."""
+
+
+class Runner:
+    """Runs the commands of one hypervisor: the virsh on `host`, connected to `uri`.
+
+    At most `sessions` virshes are alive at once; one that is not used for `idle` seconds ends. The drivers that live in
+    virsh itself (``test:``) have their state there: for them there is one, it stays, and everything goes through it.
+    """
+
+    def __init__(self, host: unix.Host, uri: str | None, *, sessions: int, idle: float) -> None:
+        self._host = host
+        self._uri = uri
+        self._in_process = uri is not None and uri.startswith("test:")
+        self._most = 1 if self._in_process else sessions
+        self._idle = None if self._in_process else idle
+        self._processes = OneProcessEach(host, uri)
+        self._sessions: dict[object, Sessions] = {}
+        weakref.finalize(self, _close, self._sessions)
+
+    def run(self, commands: Sequence[Command]) -> tuple[Result, ...]:
+        """The results of `commands`, in order; what the prompt takes is written ahead."""
+        results: list[Result] = []
+        ahead: list[_Line] = []
+        for command in commands:
+            line = _Line(command.name, command.words(), reads=command.reads)
+            data = command.input()
+            if self._goes_live(line) and data is None:
+                ahead.append(line)
+                continue
+            results += self._live(ahead)
+            ahead = []
+            results.append(self._apart(line, data))
+        return (*results, *self._live(ahead))
+
+    def run_words(self, words: Sequence[str]) -> Result:
+        """The result of any command of virsh, of which it is not known whether it only reads."""
+        line = _Line(words[0], words, reads=False)
+        return self._live([line])[0] if self._goes_live(line) else self._processes.run_words(words)
+
+    def close(self) -> None:
+        """End all live virshes; the next command starts one."""
+        _close(self._sessions)
+
+    def _goes_live(self, line: _Line) -> bool:
+        if line.name in manners.ALONE or not prompt.carries(line.words):
+            return False
+        return self._in_process or line.name not in manners.LONG
+
+    def _apart(self, line: _Line, data: bytes | None) -> Result:
+        """Run a command in a process of its own; but what changes a driver in virsh has to go there, by a file."""
+        if data is None or not (self._in_process and prompt.carries(line.words)):
+            result = self._processes.run_words(line.words, data)
+            again = line.reads and _is_lost(line, result)
+            return self._processes.run_words(line.words, data) if again else result
+        path = self._host.run(["sh", "-c", _TO_FILE], input=data).stdout
+        try:
+            words = [word.replace(f"={STDIN}", f"={path}") for word in line.words]
+            (result,) = self._live([_Line(line.name, words, reads=line.reads)])
+        finally:
+            self._host.run(["rm", "-f", path])
+        return Result(result.return_code, *(text.replace(path, STDIN) for text in (result.stdout, result.stderr)))
+
+    def _live(self, lines: Sequence[_Line]) -> list[Result]:
+        """Run commands through a live virsh; those that only read once more, if it was lost with them."""
+        if not lines:
+            return []
+        results = self._exchange(lines)
+        if self._in_process:  # what is asked again would be answered by another hypervisor
+            return results
+        again = [place for place, line in enumerate(lines) if line.reads and _is_lost(line, results[place])]
+        if again:
+            for place, result in zip(again, self._exchange([lines[place] for place in again]), strict=True):
+                results[place] = result
+        return results
+
+    def _exchange(self, lines: Sequence[_Line]) -> list[Result]:
+        """Run commands through a live virsh, and through another if the first had ended before it read any of them."""
+        results = self._try(lines)
+        if results is None and not self._in_process:
+            results = self._try(lines)
+        return [self._lost(line) for line in lines] if results is None else results
+
+    def _try(self, lines: Sequence[_Line]) -> list[Result] | None:
+        """The results that one live virsh has for commands; None if it had ended before it read any of them."""
+        timeout = cast(float | None, self._host.get_control("timeout")) or None
+        sessions = self._here()
+        session = sessions.take(timeout)
+        if session is None:
+            return [_timed_out(line, timeout, begun=False) for line in lines]
+        try:
+            replies = session.exchange([line.words for line in lines], timeout)
+        except BaseException:
+            sessions.drop(session)
+            raise
+        results = [
+            manners.judged(line.name, reply, reads=line.reads) for line, reply in zip(lines, replies, strict=False)
+        ]
+        missing = lines[len(results) :]
+        if not missing and not any(_is_lost(line, result) for line, result in zip(lines, results, strict=True)):
+            sessions.give(session)
+            return results
+        last_words = session.last_words() if session.has_ended else ""
+        code = sessions.drop(session)
+        if not session.has_ended:
+            return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
+        if not session.has_prompted and "error: " in last_words:  # it could not connect
+            return [Result(code, "\n", last_words) for _ in lines]
+        if not replies and not session.is_reading:
+            return None
+        return results + [self._lost(line) for line in missing]
+
+    def _lost(self, line: _Line) -> Result:
+        doubt = "" if line.reads else f"; whether {line.name} was done is not known"
+        state = f"; all that {self._uri} was is gone with it" if self._in_process else ""
+        return Result(255, "", f"error: Disconnected from virsh due to its end{doubt}{state}\n")
+
+    def _here(self) -> Sessions:
+        """The sessions with the environment and user that the controls of the moment ask for."""
+        envs = cast(Mapping[str, str], self._host.get_control("envs"))
+        key = (self._host.get_control("su"), tuple(sorted(envs.items())))
+        found = self._sessions.get(key)
+        if found is None:
+            host, uri = self._host, self._uri
+            found = Sessions(lambda: Session(host, uri, ENVIRONMENT), most=self._most, idle=self._idle)
+            found = self._sessions.setdefault(key, found)
+        return found
+
+
+class _Line:
+    """A command on its way."""
+
+    __slots__ = ("name", "reads", "words")
+
+    def __init__(self, name: str, words: Sequence[str], *, reads: bool) -> None:
+        self.name = name
+        self.words = words
+        self.reads = reads
+
+
+def _is_lost(line: _Line, result: Result) -> bool:
+    return not result.status and isinstance(failure(line.words, result), ConnectionLostError)
+
+
+def _timed_out(line: _Line, timeout: float | None, *, begun: bool) -> Result:
+    return timed_out(timeout or 0, f"; whether {line.name} was done is not known" if begun and not line.reads else "")
+
+
+def _close(sessions: Mapping[object, Sessions]) -> None:
+    for each in list(sessions.values()):
+        each.close()

@@ -1,0 +1,508 @@
+"""The live virsh: the answers of a process of its own, at any fault the right value or the right error."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import unix
+from conftest import Estate
+from kvm import CannotConnectError, CommandTimeoutError, ConnectionLostError, Hypervisor, KvmError, NotFoundError
+from kvm.virsh.command import Command
+from kvm.virsh.process import OneProcessEach
+from libvirtd import Libvirtd
+
+system_only = pytest.mark.skipif(os.geteuid() != 0, reason="only a system daemon can be killed and restarted here")
+
+
+@pytest.fixture
+def live(test_driver: Hypervisor) -> Hypervisor:
+    return test_driver
+
+
+@pytest.fixture(autouse=True)
+def alone() -> None:
+    """No virsh of a test before."""
+    gc.collect()
+
+
+@pytest.fixture
+def daemon() -> Iterator[Libvirtd]:
+    """A libvirtd to break."""
+    daemon = Libvirtd()
+    yield daemon
+    daemon.stop()
+
+
+def virshes() -> list[int]:
+    """The virsh processes that this one has started."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and Path(f"/proc/{name}/comm").read_text() == "virsh\n":
+                found.append(int(name))
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+# -- one virsh, its state, its end
+
+
+def test_one_virsh_answers_everything(live: Hypervisor) -> None:
+    before = virshes()
+    for _ in range(20):
+        live.generic.nodeinfo()
+        live.domain.info("test")
+        live.virsh("list")
+    assert len(set(virshes()) - set(before)) == 1
+
+
+def test_the_test_hypervisor_keeps_its_state(live: Hypervisor) -> None:
+    guest = {"@type": "test", "name": "guest", "memory": 8192, "os": {"type": "hvm"}}
+    live.domain.define(guest)
+    assert live.list_domains(all=True)["guest"] == {"id": None, "state": "shut off"}
+    live.domain.start("guest")
+    assert live.domain.state("guest") == "running"
+    assert live.virsh("snapshot-create-as", "guest", "first").status  # type: ignore[union-attr]
+    with live.set_controls(parse=True):
+        assert live.virsh("snapshot-list", "guest", name=True) == ["first"]
+    live.domain.suspend("guest")
+    live.domain.resume("guest")
+    live.domain.destroy("guest")
+    live.domain.undefine("guest", snapshots_metadata=True)
+    assert list(live.list_domains(all=True)) == ["test"]
+    with pytest.raises(KvmError, match="Failed to define domain from /dev/stdin"):
+        live.domain.define("<domain type='test'/>")
+
+
+def test_it_ends_with_the_hypervisor(test_driver: Hypervisor) -> None:
+    before = set(virshes())
+    with test_driver:
+        test_driver.generic.uri()
+        assert set(virshes()) - before
+    assert set(virshes()) == before
+    test_driver.generic.uri()
+    assert set(virshes()) - before
+    test_driver.close()
+    other = Hypervisor(unix.Local(), "test:///default")
+    other.generic.uri()
+    del other
+    gc.collect()
+    assert set(virshes()) == before
+
+
+@pytest.mark.parametrize("end", ["exit", "exception", "SIGKILL"])
+def test_it_never_outlives_the_program(end: str) -> None:
+    program = (
+        "import kvm, unix, os, signal, sys\n"
+        "h = kvm.Hypervisor(unix.Local(), 'test:///default'); h.generic.uri()\n"
+        "print(open(f'/proc/self/task/{os.getpid()}/children').read(), flush=True)\n"
+    ) + {"exit": "", "exception": "raise SystemExit(1)", "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)"}[end]
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stdout
+    (virsh,) = map(int, printed.split())
+    assert until(lambda: not Path(f"/proc/{virsh}").exists() or "Z" in Path(f"/proc/{virsh}/stat").read_text().split())
+
+
+def test_a_forked_child_has_a_virsh_of_its_own(live: Hypervisor) -> None:
+    mine = live.generic.uri()
+    ours = set(virshes())
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            live.domain.destroy("test")
+            os.write(write, f"{live.domain.state('test')},{len(set(virshes()) & ours)}".encode())
+            live.close()
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read) as pipe:
+        assert pipe.read() == "shut off,0"
+    os.waitpid(child, 0)
+    assert live.generic.uri() == mine
+    assert live.domain.state("test") == "running"
+    assert set(virshes()) == ours
+
+
+def test_an_unused_virsh_ends_and_the_next_call_starts_another(libvirtd: Libvirtd) -> None:
+    before = set(virshes())
+    with Hypervisor(unix.Local(), libvirtd.uri, idle=0.3) as hypervisor:
+        hypervisor.generic.uri()
+        first = set(virshes()) - before
+        assert len(first) == 1
+        assert until(lambda: set(virshes()) == before)
+        hypervisor.generic.uri()
+        assert (set(virshes()) - before).isdisjoint(first)
+
+
+def test_neither_commands_nor_secrets_get_into_a_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    history = tmp_path / ".cache" / "libvirt" / "virsh" / "history"
+    history.parent.mkdir(parents=True)
+    history.write_text("list --all\n")
+    with Hypervisor(unix.Local(), "test:///default") as hypervisor:
+        hypervisor.virsh("echo", "secret")
+    assert history.read_text() == "list --all\n"
+    assert [str(path) for path in tmp_path.rglob("*") if path.is_file()] == [str(history)]
+
+
+def test_arguments_are_on_no_command_line(live: Hypervisor) -> None:
+    secret = os.urandom(8).hex()
+    seen: list[bytes] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            for virsh in virshes():
+                try:
+                    seen.append(Path(f"/proc/{virsh}/cmdline").read_bytes())
+                except OSError:
+                    continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(50):
+        live.virsh("echo", secret)
+    stop.set()
+    watcher.join()
+    assert seen
+    assert not any(secret.encode() in each for each in seen)
+
+
+# -- the same answer either way
+
+COMMANDS: list[list[str]] = [
+    ["nodeinfo"],
+    ["nodecpumap", "--pretty"],
+    ["freecell", "--all"],
+    ["freepages", "--all"],
+    ["freepages"],
+    ["capabilities"],
+    ["cpu-models", "x86_64"],
+    ["cpu-models", "abacus"],
+    ["cpu-compare", "/dev/null"],
+    ["cpu-compare", "/nowhere"],
+    ["maxvcpus"],
+    ["nodememstats"],
+    ["node-memory-tune"],
+    ["node-memory-tune", "--", "-1"],
+    ["nodesevinfo"],
+    ["sysinfo"],
+    ["version", "--daemon"],
+    ["uri"],
+    ["hostname"],
+    ["list", "--all", "--title"],
+    ["list", "--all", "--uuid", "--name"],
+    ["domstate", "test", "--reason"],
+    ["domid", "test"],
+    ["domuuid", "nobody"],
+    ["dominfo"],
+    ["dominfo", "nobody"],
+    ["dominfo", "a\tb"],
+    ["dominfo", ""],
+    ["dominfo", "a", "b"],
+    ["dumpxml", "test"],
+    ["start", "test"],
+    ["undefine", "nobody"],
+    ["destroy", '--domain=it\'s "q" \\ é'],
+    ["resume", "test", "--frob"],
+    ["net-list", "--all"],
+    ["net-info", "nobody"],
+    ["net-dumpxml", "default"],
+    ["pool-list", "--details"],
+    ["vol-list", "default-pool"],
+    ["vol-info", "nothing", "--pool", "default-pool"],
+    ["iface-list"],
+    ["nodedev-list"],
+    ["snapshot-list", "test"],
+    ["snapshot-info", "test", "nothing"],
+    ["domstats"],
+    ["schedinfo", "test"],
+    ["memtune", "test"],
+    ["vcpuinfo", "test"],
+    ["desc", "test"],
+    ["frobnicate"],
+    ["help", "list"],
+    ["help", "frobnicate"],
+    ["echo", "a  b"],
+    ["list", "--all", "--name", "--table"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_the_answer_is_that_of_a_process_of_its_own(live: Hypervisor, words: list[str]) -> None:
+    live.virsh("list", "--all")  # so that there is a virsh with a past
+    answer = live.virsh(words[0], *words[1:])
+    assert isinstance(answer, unix.Result)
+    alone = OneProcessEach(unix.Local(), "test:///default").run_words(words)
+    assert (answer, answer.return_code) == (alone, alone.return_code)
+
+
+def test_results_in_a_row_are_not_mixed_up(live: Hypervisor) -> None:
+    expected = [OneProcessEach(unix.Local(), "test:///default").run_words(words) for words in COMMANDS]
+    nobodies = [Command("domid", {"domain": f"nobody {number}"}) for number in range(500)]
+    said = [result.stderr for result in live._virsh.run(nobodies)]
+    assert said == [f"error: failed to get domain 'nobody {number}'\n" for number in range(500)]
+    assert [live.virsh(words[0], *words[1:]) for words in COMMANDS] == expected
+
+
+# -- many
+
+
+def test_10000_commands_written_ahead_while_100_megabytes_come_back(live: Hypervisor) -> None:
+    size = len(live._virsh.run([Command("capabilities", {})])[0].stdout)
+    count = max(10_000, 100_000_000 // size + 1)
+    results = live._virsh.run([Command("capabilities", {})] * count)
+    assert len(results) == count
+    assert {len(result.stdout) for result in results} == {size}
+    assert size * count >= 100_000_000
+
+
+def test_32_threads_share_at_most_4_virshes(libvirtd: Libvirtd) -> None:
+    most = [0]
+    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor:
+
+        def ask(number: int) -> bool:
+            right = hypervisor.virsh("echo", str(number)).stdout == f"{number}\n"  # type: ignore[union-attr]
+            right &= hypervisor.generic.uri() == libvirtd.uri
+            if number % 10 == 0:
+                most[0] = max(most[0], len(virshes()))
+            return right
+
+        before = len(virshes())
+        with ThreadPoolExecutor(32) as threads:
+            assert all(threads.map(ask, range(2000)))
+        assert 1 <= most[0] - before <= 4
+        assert len(virshes()) - before <= 4
+
+
+# -- faults
+
+
+def test_a_command_that_is_not_answered_is_a_timeout_and_the_next_works(libvirtd: Libvirtd) -> None:
+    before = set(virshes())
+    with Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        hypervisor.generic.uri()
+        (virsh,) = set(virshes()) - before
+        os.kill(virsh, signal.SIGSTOP)
+        started = time.monotonic()
+        with hypervisor.set_controls(timeout=0.3), pytest.raises(CommandTimeoutError, match=r"within 0\.3 s$"):
+            hypervisor.generic.nodeinfo()
+        assert time.monotonic() - started < 5
+        assert not Path(f"/proc/{virsh}").exists()
+        assert hypervisor.generic.uri() == libvirtd.uri
+
+
+@system_only
+def test_a_daemon_that_stands_still_is_a_timeout_that_leaves_an_action_unknown(daemon: Libvirtd) -> None:
+    with Hypervisor(unix.Local(), daemon.uri) as hypervisor:
+        hypervisor.generic.nodeinfo()
+        with daemon.stopped(), hypervisor.set_controls(timeout=0.3):
+            with pytest.raises(CommandTimeoutError, match="whether destroy was done is not known"):
+                hypervisor.domain.destroy("x")
+            with pytest.raises(CommandTimeoutError, match=r"within 0\.3 s$"):
+                hypervisor.generic.nodeinfo()
+        assert hypervisor.generic.nodeinfo()["cpus"] == os.cpu_count()
+
+
+def test_a_virsh_that_died_while_unused_is_replaced_also_for_an_action(libvirtd: Libvirtd) -> None:
+    with Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        for _ in range(5):
+            kill_virsh_of(hypervisor)
+            with pytest.raises(NotFoundError):
+                hypervisor.domain.destroy("nobody")
+
+
+def test_a_test_hypervisor_that_died_while_unused_is_said_to_be_gone(live: Hypervisor) -> None:
+    live.domain.destroy("test")
+    kill_virsh_of(live)
+    with pytest.raises(ConnectionLostError, match="all that test:///default was is gone with it"):
+        live.domain.state("test")
+    assert live.domain.state("test") == "running"
+
+
+def kill_virsh_of(hypervisor: Hypervisor) -> None:
+    """Kill the one virsh that there is, once it has answered."""
+    hypervisor.generic.uri()
+    (virsh,) = virshes()
+    os.kill(virsh, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.0002, 0.001, 0.003, 0.01])
+def test_a_virsh_killed_in_the_middle_of_an_answer(libvirtd: Libvirtd, after: float) -> None:
+    """Reads are asked once more, and actions are not: their outcome is said to be unknown."""
+    with Hypervisor(unix.Local(timeout=30), libvirtd.uri) as hypervisor:
+        before = set(virshes())
+        hypervisor.generic.uri()
+        (virsh,) = set(virshes()) - before
+        threading.Timer(after, os.kill, [virsh, signal.SIGKILL]).start()
+        with hypervisor.pipeline() as pipe:
+            for number in range(300):
+                if number % 2:
+                    pipe.domain.undefine(f"nobody {number}")
+                else:
+                    pipe.generic.cpu_models("x86_64")
+            values = pipe.execute(raise_on_error=False)
+        for number, value in enumerate(values):
+            if number % 2:
+                assert isinstance(value, NotFoundError | ConnectionLostError)
+                if isinstance(value, ConnectionLostError):
+                    assert "whether undefine was done is not known" in str(value)
+                else:
+                    assert f"'nobody {number}'" in str(value)
+            else:
+                assert "qemu64" in value
+        assert hypervisor.generic.uri() == libvirtd.uri
+
+
+@system_only
+def test_a_daemon_that_restarts_is_reconnected_to(daemon: Libvirtd) -> None:
+    with Hypervisor(unix.Local(timeout=30), daemon.uri) as hypervisor:
+        hypervisor.generic.nodeinfo()
+        daemon.down()
+        with pytest.raises((CannotConnectError, ConnectionLostError)):
+            hypervisor.generic.nodeinfo()
+        with pytest.raises((CannotConnectError, ConnectionLostError)):
+            hypervisor.domain.destroy("x")
+        daemon.up()
+        assert hypervisor.generic.nodeinfo()["cpus"] == os.cpu_count()
+        daemon.down()
+        daemon.up()
+        assert hypervisor.generic.nodeinfo()["cpus"] == os.cpu_count()
+        daemon.down()
+        daemon.up()
+        with pytest.raises(NotFoundError):
+            hypervisor.domain.destroy("x")
+
+
+def test_a_test_hypervisor_that_is_lost_is_not_asked_again(estate: Estate) -> None:
+    before = set(virshes())
+    with estate("guest") as hypervisor:
+        hypervisor.domain.destroy("guest")
+        (virsh,) = set(virshes()) - before
+        threading.Timer(0.05, os.kill, [virsh, signal.SIGKILL]).start()
+        with pytest.raises(ConnectionLostError), hypervisor.pipeline() as pipe:
+            for _ in range(20_000):
+                pipe.domain.state("guest")
+            pipe.execute()
+
+
+@system_only
+@pytest.mark.timeout(180)
+def test_a_minute_of_faults_gives_right_values_or_right_errors_only(daemon: Libvirtd) -> None:
+    chance = random.Random(20)
+    allowed = (CannotConnectError, ConnectionLostError, CommandTimeoutError)
+    guest = {"@type": "qemu", "name": "guest", "memory": 32768, "os": {"type": "hvm"}}
+    descriptors, counts = len(os.listdir("/proc/self/fd")), {"right": 0, "error": 0}
+    failures: list[object] = []
+    over = threading.Event()
+
+    def faults(hypervisor: Hypervisor) -> None:
+        while not over.is_set():
+            time.sleep(chance.random() * 0.4)
+            kind = chance.choice(["kill virsh", "kill virsh", "stop", "restart", "down", "stop virsh"])
+            try:
+                if kind == "restart":
+                    daemon.kill()
+                elif kind == "down":
+                    daemon.down()
+                    time.sleep(chance.random())
+                    daemon.up()
+                elif kind == "stop":
+                    with daemon.stopped():
+                        time.sleep(chance.random() * 1.5)
+                else:
+                    for virsh in virshes():
+                        os.kill(virsh, signal.SIGKILL if kind == "kill virsh" else signal.SIGSTOP)
+            except (OSError, StopIteration, ValueError):
+                continue  # it was gone already
+
+    with Hypervisor(unix.Local(timeout=1), daemon.uri) as hypervisor:
+        hypervisor.domain.define(guest)
+        uuid = hypervisor.domain.uuid("guest")
+
+        def ask(number: int) -> None:
+            questions: list[tuple[Callable[[], object], Callable[[object], bool]]] = [
+                (lambda: hypervisor.domain.uuid("guest"), lambda value: value == uuid),
+                (lambda: hypervisor.virsh("echo", str(number)), lambda value: not value or value[1] == f"{number}\n"),  # type: ignore[index]
+                (lambda: list(hypervisor.list_domains(all=True)), lambda value: value == ["guest"]),
+                (lambda: hypervisor.generic.nodeinfo()["cpus"], lambda value: value == os.cpu_count()),
+            ]
+            question, is_right = questions[number % len(questions)]
+            try:
+                value = question()
+                counts["right"] += 1
+                if not is_right(value):
+                    failures.append((number, value))
+            except allowed:
+                counts["error"] += 1
+            except BaseException as error:  # noqa: BLE001
+                failures.append((number, error, getattr(error, "stderr", None)))
+
+        faulty = threading.Thread(target=faults, args=(hypervisor,))
+        faulty.start()
+        numbers = itertools.count()
+        end = time.monotonic() + 60
+
+        def worker() -> None:
+            while time.monotonic() < end:
+                ask(next(numbers))
+
+        workers = [threading.Thread(target=worker) for _ in range(4)]
+        for each in workers:
+            each.start()
+        for each in workers:
+            each.join()
+        over.set()
+        faulty.join()
+        daemon.up()
+        assert failures == []
+        assert counts["right"] > 500
+        assert counts["error"] > 5
+        with hypervisor.set_controls(timeout=30):
+            assert hypervisor.domain.uuid("guest") == uuid
+    assert until(lambda: not [virsh for virsh in virshes() if virsh])
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+def test_a_named_connection_that_fails_says_so_for_every_command_of_a_batch(tmp_path: Path) -> None:
+    with (
+        Hypervisor(unix.Local(), f"qemu:///system?socket={tmp_path}/none") as hypervisor,
+        hypervisor.pipeline() as pipe,
+    ):
+        pipe.generic.uri()
+        pipe.domain.destroy("x")
+        values = pipe.execute(raise_on_error=False)
+    assert [type(value) for value in values] == [CannotConnectError] * 2
+
+
+def test_controls_choose_the_virsh_that_they_fit(libvirtd: Libvirtd) -> None:
+    with Hypervisor(unix.Local()) as hypervisor:
+        with hypervisor.set_controls(envs={"LIBVIRT_DEFAULT_URI": "test:///default"}):
+            assert hypervisor.generic.uri() == "test:///default"
+        with hypervisor.set_controls(envs={"LIBVIRT_DEFAULT_URI": libvirtd.uri}):
+            assert hypervisor.generic.uri() == libvirtd.uri

@@ -1,0 +1,140 @@
+"""The conversation with virsh's prompt: however the bytes come, the replies are the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvm.virsh import manners
+from kvm.virsh.prompt import ENVIRONMENT, Conversation, Reply, carries, quoted
+
+TOKEN = "m0123456789ab"
+ASKED = [
+    ["uri"],
+    ["dominfo", "--domain=nobody"],
+    ["list", "--all"],
+    ["echo", "virsh # ", "error: x", f'virsh # {TOKEN}""1'],
+    ["echo", "x" * 700],
+    ["frobnicate"],
+    ["echo", "é漢字😀", "it's", '"', "\\", "#", ";", "!1", "$(id)"],
+    ["echo"],
+]
+
+
+@pytest.fixture(scope="module")
+def recorded() -> tuple[bytes, bytes]:
+    """What a real virsh printed on both streams when it was asked ASKED."""
+    conversation = Conversation(TOKEN)
+    asked = b"".join(conversation.ask(words) for words in ASKED)
+    env = {**os.environ, **ENVIRONMENT, "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(["virsh", "-c", "test:///default"], input=asked, capture_output=True, check=False, env=env)
+    return done.stdout, done.stderr
+
+
+def told(pieces: list[tuple[str, bytes]]) -> list[Reply]:
+    conversation = Conversation(TOKEN)
+    for words in ASKED:
+        conversation.ask(words)
+    replies = []
+    for stream, data in pieces:
+        getattr(conversation, stream)(data)
+        replies += conversation.replies()
+    return replies
+
+
+def test_replies_are_what_each_command_printed(recorded: tuple[bytes, bytes]) -> None:
+    stdout, stderr = recorded
+    replies = told([("stdout", stdout), ("stderr", stderr)])
+    assert [reply.stdout for reply in replies] == [
+        b"test:///default\n\n",
+        b"\n",
+        b" Id   Name   State\n----------------------\n 1    test   running\n\n",
+        f'virsh #  error: x virsh # {TOKEN}""1\n'.encode(),
+        b"x" * 700 + b"\n",
+        b"",
+        "é漢字😀 it's \" \\ # ; !1 $(id)\n".encode(),
+        b"\n",
+    ]
+    assert [reply.stderr for reply in replies] == [
+        b"",
+        b"error: failed to get domain 'nobody'\n",
+        b"",
+        b"",
+        b"",
+        b"error: unknown command: 'frobnicate'\n",
+        b"",
+        b"",
+    ]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 200))
+@settings(max_examples=200)
+def test_however_the_bytes_are_split_the_replies_are_the_same(
+    recorded: tuple[bytes, bytes], seed: int, size: int
+) -> None:
+    chance = random.Random(seed)
+    pieces: list[tuple[str, bytes]] = []
+    rest = dict(zip(("stdout", "stderr"), recorded, strict=True))
+    while any(rest.values()):
+        stream = chance.choice([name for name, left in rest.items() if left])
+        length = chance.randint(1, size)
+        pieces.append((stream, rest[stream][:length]))
+        rest[stream] = rest[stream][length:]
+    assert told(pieces) == told([("stdout", recorded[0]), ("stderr", recorded[1])])
+
+
+def test_a_reply_that_breaks_off_is_none(recorded: tuple[bytes, bytes]) -> None:
+    stdout, stderr = recorded
+    whole = told([("stdout", stdout), ("stderr", stderr)])
+    for end in range(0, len(stdout), 7):
+        broken = told([("stdout", stdout[:end]), ("stderr", stderr)])
+        assert broken == whole[: len(broken)]
+
+
+@pytest.mark.parametrize("word", ["a\tb", "a\nb", "\x1b[A", "\x00", "\x7f", "\udcff", "\r"])
+def test_the_prompt_does_not_carry_what_readline_would_act_on(word: str) -> None:
+    assert not carries(["echo", word])
+
+
+def test_the_prompt_does_not_carry_what_would_take_readline_long() -> None:
+    assert carries(["echo", "x" * 60_000])
+    assert not carries(["echo", "x" * 70_000])
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_what_the_prompt_carries_is_one_line_and_one_word(word: str) -> None:
+    line = Conversation(TOKEN).ask([word]).decode()
+    assert not carries([word]) or line.count("\n") == 2
+    assert quoted(word) == word or quoted(word)[0] == quoted(word)[-1] == "'"
+
+
+LOST = b"error: Disconnected from qemu:///system due to end of file\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "status", "stderr"),
+    [
+        ("uri", Reply(b"test:///default\n\n", b""), True, ""),
+        ("start", Reply(b"\n", b"error: Domain is already active\n"), False, None),
+        ("cpu-compare", Reply(b"CPU described in x is incompatible with host CPU\n\n", b""), False, ""),
+        ("cpu-compare", Reply(b"CPU described in x is identical to host CPU\n\n", b""), True, ""),
+        ("version", Reply(b"...\n\n", b"error: failed to get the daemon version\n"), True, None),
+        ("list", Reply(b"...\n\n", LOST + b"error: Reconnected to the hypervisor\n"), True, ""),
+        ("list", Reply(b"...\n\n", LOST), False, None),
+        ("destroy", Reply(b"...\n\n", LOST), True, ""),
+        ("list", Reply(b"\n", LOST + b"error: Reconnected to the hypervisor\nerror: no\n"), False, "error: no\n"),
+        ("list", Reply(b"\n", LOST + b"error: Failed to list domains\n"), False, None),
+        ("list", Reply(b"...\n\n", b"warning: x\n"), True, None),
+    ],
+)
+def test_results_are_those_that_a_process_of_its_own_would_have(
+    command: str, reply: Reply, status: bool, stderr: str | None
+) -> None:
+    result = manners.judged(command, reply, reads=command != "destroy")
+    assert result.status is status
+    assert result.stderr == (reply.stderr.decode() if stderr is None else stderr)

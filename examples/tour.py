@@ -51,7 +51,7 @@ def show(heading: str, ask: Callable[[], object]) -> None:
     """Print a heading and the answer, or why there is none."""
     print(bold(heading))
     try:
-        for line in lines(ask()):
+        for line in lines(ask()) or ["none"]:
             print(f"  {line}")
     except kvm.NotSupportedError as error:
         print(f"  not supported here: {str(error).rpartition(': ')[2]}")

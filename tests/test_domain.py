@@ -191,6 +191,7 @@ def test_without_check_a_failed_action_returns_its_result(libvirtd: Libvirtd) ->
     hypervisor = Hypervisor(unix.Local(), libvirtd.uri, check=False)
     status, _, stderr = hypervisor.domain.start("nobody")
     assert (status, stderr) == (False, "error: failed to get domain 'nobody'\n")
+    assert hypervisor.domain.start(7).status is hypervisor.domain.start("7").status is False
     with pytest.raises(NotFoundError):
         hypervisor.domain.info("nobody")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def test_nodecpustats_agrees_with_proc_stat(hypervisor: Hypervisor, cpu: int | s
     after = jiffies()
     nanoseconds = 10**9 // os.sysconf("SC_CLK_TCK")
     assert found.keys() >= before.keys()
-    for name in ("user", "system", "idle"):
+    for name in ("user", "system", "idle", "iowait"):
         assert before[name] * nanoseconds <= found[name] <= after[name] * nanoseconds
 
 
@@ -139,7 +140,7 @@ def test_nodememstats_agrees_with_proc_meminfo(hypervisor: Hypervisor) -> None:
     found, memory = hypervisor.generic.nodememstats(), meminfo()
     assert found["total"] == memory["MemTotal"]
     assert found["free"] == pytest.approx(memory["MemFree"], abs=256 * MIB)
-    assert found["buffers"] == pytest.approx(memory["Buffers"], abs=64 * MIB)
+    assert found["buffers"] == pytest.approx(memory["Buffers"], rel=0.5)
     assert found["cached"] == pytest.approx(memory["Cached"], abs=256 * MIB)
 
 
@@ -203,30 +204,39 @@ def test_freepages_of_the_test_driver(test_driver: Hypervisor) -> None:
         test_driver.generic.freepages()
 
 
+KSM = {
+    "shm_pages_to_scan": "pages_to_scan",
+    "shm_sleep_millisecs": "sleep_millisecs",
+    "shm_merge_across_nodes": "merge_across_nodes",
+    "shm_pages_shared": "pages_shared",
+    "shm_pages_sharing": "pages_sharing",
+    "shm_pages_unshared": "pages_unshared",
+    "shm_pages_volatile": "pages_volatile",
+    "shm_full_scans": "full_scans",
+}
+
+
 def test_node_memory_tune_reads_and_sets_what_the_kernel_has(libvirtd: Libvirtd, hypervisor: Hypervisor) -> None:
-    ksm = libvirtd.ksm
-    if not ksm:
-        with pytest.raises(NotSupportedError):
+    directory = libvirtd.ksm or Path("/sys/kernel/mm/ksm")
+
+    def of_kernel() -> dict[str, int]:
+        return {name: int((directory / file).read_text()) for name, file in KSM.items() if (directory / file).exists()}
+
+    if not directory.exists():
+        with pytest.raises(kvm.KvmError):
             hypervisor.generic.node_memory_tune()
         return
-
-    def has(name: str) -> int:
-        return int((ksm / name).read_text())
-
-    before = hypervisor.generic.node_memory_tune()
-    assert before["shm_pages_to_scan"] == has("pages_to_scan")
-    assert before["shm_sleep_millisecs"] == has("sleep_millisecs")
-    assert before["shm_full_scans"] == has("full_scans")
+    before = of_kernel()
+    assert hypervisor.generic.node_memory_tune() == before
+    if not libvirtd.ksm:
+        return  # this daemon has the machine's own
     assert hypervisor.generic.node_memory_tune(before["shm_pages_to_scan"] + 1, 30)
-    assert (has("pages_to_scan"), has("sleep_millisecs")) == (before["shm_pages_to_scan"] + 1, 30)
     assert hypervisor.generic.node_memory_tune(None, 40)
-    assert (has("pages_to_scan"), has("sleep_millisecs")) == (before["shm_pages_to_scan"] + 1, 40)
-    merge = before.get("shm_merge_across_nodes")
-    if merge is not None:
-        hypervisor.generic.node_memory_tune(None, None, 1 - merge)
-        assert has("merge_across_nodes") == 1 - merge
-    after = hypervisor.generic.node_memory_tune()
-    assert after["shm_sleep_millisecs"] == 40
+    changed = {"shm_pages_to_scan": before["shm_pages_to_scan"] + 1, "shm_sleep_millisecs": 40}
+    if "shm_merge_across_nodes" in before:
+        changed["shm_merge_across_nodes"] = 1 - before["shm_merge_across_nodes"]
+        hypervisor.generic.node_memory_tune(None, None, changed["shm_merge_across_nodes"])
+    assert of_kernel() == {**before, **changed} == hypervisor.generic.node_memory_tune()
 
 
 def test_node_memory_tune_refuses_what_cannot_be(libvirtd: Libvirtd, hypervisor: Hypervisor) -> None:
@@ -278,10 +288,15 @@ def test_maxvcpus_is_what_the_capabilities_say(hypervisor: Hypervisor, test_driv
 def test_hostname_uri_and_version(libvirtd: Libvirtd, hypervisor: Hypervisor) -> None:
     assert hypervisor.generic.hostname() in (socket.gethostname(), socket.getfqdn())
     assert hypervisor.generic.uri() == libvirtd.uri
-    release = subprocess.run(["libvirtd", "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    libvirtd_program = shutil.which("libvirtd", path=os.environ["PATH"] + ":/usr/sbin")
+    assert libvirtd_program
+    told = subprocess.run([libvirtd_program, "--version"], capture_output=True, text=True, check=True).stdout
+    release = told.split()[-1]
     qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
     version = hypervisor.generic.version(daemon=True)
     assert version["using_library"] == f"libvirt {release}"
+    assert version["compiled_against_library"] == f"libvirt {release}"
+    assert version["using_api"] == f"QEMU {release}"
     assert version["running_against_daemon"] == release
     number = re.search(r"version ([\d.]+)", qemu)
     assert number
@@ -375,14 +390,9 @@ def test_hypervisor_cpu_models_are_those_of_the_domain_capabilities(hypervisor: 
     assert set(every) == {model["#text"] for model in models}
 
 
-def test_an_xpath_gives_a_list_of_what_it_finds_where_virsh_has_it(test_driver: Hypervisor) -> None:
-    try:
-        found = test_driver.generic.capabilities(xpath="//host/cpu/arch")
-    except NotSupportedError as error:
-        assert "--xpath of 'capabilities'" in str(error)
-        return
-    assert found == [{"arch": "i686"}]
+def test_an_xpath_gives_a_list_of_what_it_finds(test_driver: Hypervisor) -> None:
     guests = test_driver.generic.capabilities()["guest"]
+    assert test_driver.generic.capabilities(xpath="//host/cpu/arch") == [{"arch": "i686"}]
     assert test_driver.generic.capabilities(xpath="//os_type/text()") == [guest["os_type"] for guest in guests]
     names = test_driver.generic.capabilities(xpath="//guest/arch/@name", wrap=True)
     assert names == [guest["arch"]["@name"] for guest in guests]

@@ -171,11 +171,37 @@ def test_virsh_s_own_debugging_does_not_get_between_the_values(monkeypatch: pyte
     assert hypervisor.generic.cpu_models("x86_64")[0] == "486"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["set-user-password", "nobody", "root", "hunter2secret"],
+        ["set-user-password", "--domain=nobody", "--user=root", "--password=hunter2secret"],
+        ["set-user-password", "test", "root", "hunter2secret", "too much"],
+        ["secret-set-value", "6695eb01-f6a4-4304-b9aa-97f2502e193f", "hunter2secret"],
+        ["secret-set-value", "--secret=x", "hunter2secret"],
+    ],
+)
+def test_a_secret_is_in_no_log_and_no_error(
+    test_driver: Hypervisor, caplog: pytest.LogCaptureFixture, words: list[str]
+) -> None:
+    with caplog.at_level("DEBUG"), test_driver.set_controls(parse=True), pytest.raises(KvmError) as raised:
+        test_driver.virsh(words[0], *words[1:])
+    assert f"virsh {words[0]}" in caplog.text
+    for shown in (caplog.text, str(raised.value), repr(raised.value), str(vars(raised.value))):
+        assert "hunter2secret" not in shown
+
+
+def test_a_secret_that_would_need_a_command_line_is_refused(test_driver: Hypervisor) -> None:
+    with pytest.raises(InvalidArgumentError, match="on a command line everybody would see it") as raised:
+        test_driver.virsh("set-user-password", "test", "root", "hunter\t2secret")
+    assert "2secret" not in str(raised.value)
+
+
 # -- bad input
 
 
 def test_no_virsh_is_said_with_the_package_to_install(offline: Hypervisor) -> None:
-    with pytest.raises(NoVirshError, match=r"no virsh on Local\(\).*libvirt-clients"):
+    with pytest.raises(NoVirshError, match=r"no virsh on this machine \(install the package libvirt-clients"):
         offline.generic.version()
     with pytest.raises(NoVirshError):
         offline.virsh("list")
@@ -278,6 +304,8 @@ SAID: list[tuple[str, type[KvmError]]] = [
     ("error: Storage volume deletion is supported only on stopped domains\n", InvalidStateError),
     ("error: Cannot recv data: ssh: Could not resolve hostname nohost: Name or service not known\n", KvmError),
     ("error: option --x already seen\n", InvalidArgumentError),
+    ("error: internal error: missing domain type attribute\n", InvalidArgumentError),
+    ("error: Failed to define domain from x\nerror: missing name information\n", InvalidArgumentError),
     ("error: something else\n", KvmError),
     ("", KvmError),
 ]

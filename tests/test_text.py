@@ -117,7 +117,9 @@ def test_figures_that_a_newer_virsh_adds_stay_text() -> None:
     assert text.fields(Shape)("Id:        1\nName:      a\nNew thing: 5\n\n")["new_thing"] == "5"  # type: ignore[typeddict-item]
 
 
-@pytest.mark.parametrize("output", ["", "Name: a\n", "Id: one\nName: a\n", "Id: 1\nName: a\nFlag: maybe\n"])
+@pytest.mark.parametrize(
+    "output", ["", "Name: a\n", "Id: 1_0\nName: a\n", "Id: one\nName: a\n", "Id: 1\nName: a\nFlag: maybe\n"]
+)
 def test_what_does_not_fit_the_declaration_is_an_error(output: str) -> None:
     with pytest.raises(UnreadableOutputError):
         text.fields(Shape)(output)
@@ -132,7 +134,19 @@ def test_only_a_newline_ends_a_line() -> None:
     [("0-1", [0, 1]), ("0,2,4", [0, 2, 4]), ("0-2,8", [0, 1, 2, 8]), ("y-y-y---", [0, 2, 4]), ("7", [7]), ("", [])],
 )
 def test_cpu_maps_are_lists_of_cpus(output: str, cpus: list[int]) -> None:
-    assert text.cpus(output) == cpus
+    assert text.fields(NodeCpuMap)(f"CPUs present: 8\nCPUs online: 3\nCPU map: {output}\n")["cpu_map"] == cpus
+
+
+@pytest.mark.parametrize("output", ["abc", "0-", "0,,1", "1_0", "٣", "-1"])
+def test_what_is_no_cpu_map_is_an_error(output: str) -> None:
+    with pytest.raises(UnreadableOutputError):
+        text.fields(NodeCpuMap)(f"CPUs present: 8\nCPUs online: 3\nCPU map: {output}\n")
+
+
+@pytest.mark.parametrize("output", ["1_000", "٣", "1 2", "0x1", ""])
+def test_only_digits_are_a_number(output: str) -> None:
+    with pytest.raises(UnreadableOutputError):
+        text.number(f"{output}\n\n")
 
 
 def test_sevinfo_reads_what_libvirt_documents() -> None:

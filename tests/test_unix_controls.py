@@ -77,6 +77,22 @@ def test_controls_set_in_one_task_do_not_show_in_another() -> None:
     assert seen == {"a": [1, 1, 1, None], "b": [2, 2, 2, None]}
 
 
+def test_a_task_does_not_inherit_the_controls_of_the_one_that_made_it() -> None:
+    host = Local()
+
+    async def main() -> list[object]:
+        with host.set_controls(timeout=7):
+            child = asyncio.create_task(read())
+            thread = asyncio.to_thread(host.get_control, "timeout")
+            return [host.get_control("timeout"), await child, await thread]
+
+    async def read() -> object:
+        with host.set_controls(decode="latin-1"):
+            return host.get_control("timeout")
+
+    assert asyncio.run(main()) == [7, None, None]
+
+
 def test_controls_of_one_host_are_not_another_s() -> None:
     one, other = Local(), Local()
     with one.set_controls(timeout=3), other.set_controls(decode="latin-1"):
@@ -90,8 +106,9 @@ def test_a_host_that_is_gone_leaves_nothing_behind() -> None:
     host.set_control("timeout", 3)
     del host
     gc.collect()
-    Local().set_control("timeout", 4)
-    assert all(ref() is not None for ref in list(_overrides.get())[:-1])
+    other = Local()
+    other.set_control("timeout", 4)
+    assert all(ref() is not None for ref in _overrides.get()[1])
 
 
 def test_blocks_that_end_in_another_order_or_thread_take_away_their_own_only() -> None:
@@ -149,8 +166,8 @@ def test_an_unknown_control_is_refused_and_the_known_ones_are_named() -> None:
         host.get_control("tmeout")
     with pytest.raises(ControlError, match=refusal):
         host.set_control("tmeout", 1)
-    with pytest.raises(ControlError, match=refusal), host.set_controls(tmeout=1):  # type: ignore[call-arg]
-        pass
+    with pytest.raises(ControlError, match=refusal):
+        host.set_controls(tmeout=1)  # type: ignore[call-arg]
     with pytest.raises(ControlError, match=refusal):
         Local(tmeout=1)  # type: ignore[call-arg]
 
@@ -182,6 +199,13 @@ def test_under_decode_none_bytes_are_bytes_also_where_nothing_ran() -> None:
     host = Local(decode=None)
     assert tuple(host.run([b"\xff"])) == (False, b"", b"\xff: command not found\n")
     assert next(host.iter("no-such-command"))[1] == b"no-such-command: command not found"  # type: ignore[comparison-overlap]
+
+
+def test_a_wrapper_shares_its_host_s_controls_also_where_it_was_unpickled() -> None:
+    again = pickle.loads(pickle.dumps(unix.Wrapper(Local(timeout=3))))
+    assert again.get_control("timeout") == 3
+    with again.set_controls(timeout=4):
+        assert again.host.get_control("timeout") == 4
 
 
 def test_shell_runs_the_command_in_that_shell() -> None:

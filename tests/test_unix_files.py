@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,26 @@ def test_a_file_whose_directory_takes_no_other_is_written_in_place() -> None:
     host.write(path, b"0x" + before.strip())
     with pytest.raises(OSError, match="proc"):
         host.write("/proc/no-such-file", "x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system to fill")
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], check=True)
+    try:
+        path = str(tmp_path / "file")
+        host.write(path, b"a" * 700_000)
+        with pytest.raises(OSError, match="No space left"):
+            host.write(path, b"b" * 2_000_000)
+        assert host.read(path) == b"a" * 700_000
+        assert host.listdir(str(tmp_path)) == ["file"]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_path_may_be_a_path(tmp_path: Path) -> None:
+    host.write(tmp_path / "file", "x")
+    assert host.read(tmp_path / "file") == b"x"
+    assert host.listdir(tmp_path) == ["file"]
 
 
 def test_the_bits_of_a_mode_are_all_kept(tmp_path: Path) -> None:

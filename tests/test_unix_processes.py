@@ -80,6 +80,15 @@ def test_a_command_that_does_not_exist_or_cannot_run_is_told_as_a_shell_would(ho
         host.popen(["no-such-command"])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run commands as other users")
+def test_a_command_that_is_nowhere_is_not_found_even_if_some_directory_may_not_be_searched(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    tmp_path.chmod(0o700)
+    missing = Local(su="nobody", envs={"PATH": f"{closed}:/usr/bin:/bin"}).execute("no-such-command")
+    assert (missing.return_code, missing.stderr) == (127, "no-such-command: command not found\n")
+
+
 def test_run_passes_words_verbatim_and_feeds_its_input(host: Local) -> None:
     assert host.run(["cat", "-"], input="a\nb é").stdout == "a\nb é"
     assert host.run(["cat"], input=b"\xff").stdout == "\udcff"

@@ -127,6 +127,12 @@ def test_a_command_that_is_none_is_refused(command: object) -> None:
         Local().execute(command)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("given", ["\ud800", 5])
+def test_an_input_that_has_no_bytes_is_refused(given: object) -> None:
+    with pytest.raises(ArgumentError, match="input"):
+        Local().run(["cat"], input=given)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("argv", [[], "ls", b"ls", [None]])
 def test_a_command_line_that_is_none_is_refused(argv: object) -> None:
     for operation in (Local().run, Local().popen):

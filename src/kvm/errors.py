@@ -1,8 +1,8 @@
 """What can go wrong, as a caller would tell it apart, and how virsh's words are read for it.
 
 virsh says what went wrong in lines that begin with ``error: ``: first what it tried, last why libvirt refused.
-The tables below map the beginnings of these lines to classes; they are matched from the last line to the first.
-Nothing else in the package reads error texts.
+The table below maps the beginnings of these lines to classes; they are matched from the last line to the first. What
+virsh says of command lines that it does not know is told apart in `kvm.virsh.command`, which knows command lines.
 """
 
 from __future__ import annotations
@@ -143,11 +143,12 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"Unknown mode",
         r"option --.* already seen",
         r"Unable to parse",
-        r"missing domain type attribute",
+        r"missing .* (attribute|information)",
+        r"start cell .* out of range",
+        r"page size|Unknown CPU model|unknown CPU model|(No|no) .* given",
         r"missing .* argument",
         r"File '.*' does not contain",
         r"cell number must be",
-        r"internal error: start cell",
     ),
     CannotConnectError: (r"failed to connect to the hypervisor", r"no connection driver available"),
 }
@@ -191,6 +192,6 @@ def _kind(reasons: Sequence[str]) -> type[KvmError]:
         return ConnectionLostError
     for reason in reversed(reasons):
         for kind, pattern in patterns.items():
-            if pattern.match(reason):
+            if pattern.match(reason) or pattern.match(reason.removeprefix("internal error: ")):
                 return kind
     return KvmError

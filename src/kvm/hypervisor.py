@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -13,12 +14,12 @@ from kvm.errors import InvalidArgumentError
 from kvm.groups.groups import Groups, is_group
 from kvm.virsh.command import failure
 from kvm.virsh.plan import Plan
-from kvm.virsh.runner import Runner
 from unix.controls import is_bool
-from unix.words import options_to_words, split, word
+from unix.words import command_line
 
 if TYPE_CHECKING:
     from kvm.pipeline import Pipeline
+    from kvm.virsh.runner import Runner
 
 T = TypeVar("T")
 
@@ -49,6 +50,8 @@ class Hypervisor(unix.Wrapper, Groups):
     is not used for `idle` seconds ends.
     """
 
+    known_controls = _KNOWN
+
     def __init__(
         self, host: unix.Host, uri: str | None = None, *, check: bool = True, sessions: int = 4, idle: float = 60
     ) -> None:
@@ -56,24 +59,19 @@ class Hypervisor(unix.Wrapper, Groups):
             raise TypeError(f"a Hypervisor stands on a host such as unix.Local(), not on {host!r}")
         if uri is not None and (not isinstance(uri, str) or not uri or "\0" in uri):
             raise InvalidArgumentError(f"a connection URI is a text such as 'qemu:///system', not {uri!r}")
-        super().__init__(host, _KNOWN)
+        super().__init__(host)
         self.uri = uri
         self._check = check
-        self._limits = (sessions, idle)
-        self._virsh = Runner(host, uri, sessions=sessions, idle=idle)
+        self._sessions = sessions
+        self._idle = idle
 
     def __repr__(self) -> str:
         return f"Hypervisor({self.host!r}, {self.uri!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "_virsh" and not is_group(name)} | {
-            "_controls": self._controls.given
+        return {
+            name: value for name, value in super().__getstate__().items() if name != "_virsh" and not is_group(name)
         }
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state)
-        sessions, idle = self._limits
-        Hypervisor.__init__(self, self.host, self.uri, check=self._check, sessions=sessions, idle=idle)
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +81,15 @@ class Hypervisor(unix.Wrapper, Groups):
 
     def close(self) -> None:
         """End the live virshes; the next command starts one. What a ``test:`` hypervisor was is gone then."""
-        self._virsh.close()
+        if "_virsh" in vars(self):
+            self._virsh.close()
+
+    @cached_property
+    def _virsh(self) -> Runner:
+        """What runs the commands; made for the first of them."""
+        from kvm.virsh.runner import Runner
+
+        return Runner(self.host, self.uri, sessions=self._sessions, idle=self._idle)
 
     @property
     def check(self) -> bool:
@@ -99,11 +105,9 @@ class Hypervisor(unix.Wrapper, Groups):
         Returns a `unix.Result`; under the control ``parse`` the lines of standard output, or raises `KvmError`.
         """
         try:
-            words = [*split(command), *map(word, args), *options_to_words(kwargs)]
+            words = command_line(command, args, kwargs, options_place="after")
         except unix.ArgumentError as error:
-            raise InvalidArgumentError(str(error)) from error
-        if not words:
-            raise InvalidArgumentError("there is no command for virsh to run: it is empty")
+            raise InvalidArgumentError(f"virsh: {error}") from error
         result = self._virsh.run_words(words)
         if not self.get_control("parse"):
             return result

@@ -122,7 +122,7 @@ def pages(cell: int | str | None) -> Callable[[str], dict[int, dict[int, int]]]:
 
     def read(text: str) -> dict[int, dict[int, int]]:
         value: dict[int, dict[int, int]] = {}
-        current = value.setdefault(int(cell), {}) if cell is not None else {}
+        current = value.setdefault(_converted(int, str(cell)), {}) if cell is not None else {}
         for each in lines(text):
             label, _, raw = each.partition(":")
             if label.startswith("Node "):
@@ -134,14 +134,21 @@ def pages(cell: int | str | None) -> Callable[[str], dict[int, dict[int, int]]]:
     return read
 
 
-def cpus(text: str) -> list[int]:
+def _integer(raw: str) -> int:
+    if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", raw, re.ASCII):
+        raise ValueError("no whole number")
+    return int(raw)
+
+
+def _cpus(raw: str) -> list[int]:
     """The CPUs in ``0-3,8`` or in ``y-y-``, in order."""
-    if not text.strip("y-"):
-        return [cpu for cpu, flag in enumerate(text) if flag == "y"]
+    marks = raw.strip()
+    if not marks.strip("y-"):
+        return [cpu for cpu, flag in enumerate(marks) if flag == "y"]
     found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
+    for part in marks.split(","):
+        first, dash, last = part.partition("-")
+        found += range(_integer(first), _integer(last if dash else first) + 1)
     return found
 
 
@@ -180,11 +187,11 @@ def _converter(kind: Any) -> Callable[[str], Any]:
         inner = _converter(next(part for part in get_args(kind) if part is not type(None)))
         return lambda raw: None if raw.strip() in _NONE else inner(raw)
     converters: dict[Any, Callable[[str], Any]] = {
-        int: int,
+        int: _integer,
         float: lambda raw: float(raw.strip().removesuffix("%")),
         bool: _boolean,
         Quantity: Quantity,
-        list[int]: lambda raw: cpus(raw.strip()),
+        list[int]: _cpus,
     }
     return converters[kind]
 

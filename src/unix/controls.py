@@ -8,12 +8,14 @@ and leaving a block takes away what that block brought.
 from __future__ import annotations
 
 import math
+import sys
 import weakref
+from _thread import get_ident
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 from unix.errors import ControlError
 
@@ -99,8 +101,19 @@ CONTROLS: Mapping[str, object] = MappingProxyType({name: c.default for name, c i
 _Frames = tuple[tuple[object, Mapping[str, object]], ...]
 """What was set, from the outermost block to the innermost; each block takes its own frame away, in whatever order."""
 
-_Overrides = Mapping["weakref.ref[ControlSet]", _Frames]
-_overrides: ContextVar[_Overrides] = ContextVar("unix.controls", default=MappingProxyType({}))
+_Overrides = tuple[object, Mapping["weakref.ref[ControlSet]", _Frames]]
+"""Who has set them, and the frames by host. A task inherits the variable of the one that made it, not its controls."""
+
+_overrides: ContextVar[_Overrides] = ContextVar("unix.controls", default=(None, {}))
+
+
+def _current() -> object:
+    """The current thread and, where there is one, its current asyncio task."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return (get_ident(), asyncio.current_task() if asyncio else None)
+    except RuntimeError:
+        return (get_ident(), None)
 
 
 class ControlSet:
@@ -124,9 +137,8 @@ class ControlSet:
 
     def get(self, name: str) -> object:
         if name not in self._known:
-            if self._base:
-                return self._base.get(name)
-            self._check({name: None})
+            self._check_name(name)
+            return cast(ControlSet, self._base).get(name)
         for _, overrides in reversed(self._frames()):
             if name in overrides:
                 return overrides[name]
@@ -140,10 +152,13 @@ class ControlSet:
         elif self._base:
             self._base.set(name, value)
 
-    @contextmanager
-    def changed(self, controls: Mapping[str, object]) -> Iterator[None]:
-        """Apply `controls` for the duration of the block; what the block itself sets ends with it, too."""
+    def changed(self, controls: Mapping[str, object]) -> AbstractContextManager[None]:
+        """Apply `controls` for the duration of a block; what the block itself sets ends with it, too."""
         self._check(controls)
+        return self._block(controls)
+
+    @contextmanager
+    def _block(self, controls: Mapping[str, object]) -> Iterator[None]:
         block, owners = object(), self._owners()
         for owner in owners:
             own = {name: value for name, value in controls.items() if name in owner._known}
@@ -158,16 +173,23 @@ class ControlSet:
         return [self, *(self._base._owners() if self._base else ())]
 
     def _frames(self) -> _Frames:
-        return _overrides.get().get(self._ref, ())
+        setter, overrides = _overrides.get()
+        return overrides.get(self._ref, ()) if overrides and setter == _current() else ()
 
     def _put(self, frames: _Frames) -> None:
-        others = {ref: f for ref, f in _overrides.get().items() if ref is not self._ref and ref() is not None}
-        _overrides.set({**others, self._ref: frames} if frames else others)
+        setter, overrides = _overrides.get()
+        others = {ref: f for ref, f in overrides.items() if ref is not self._ref and ref() is not None}
+        others = others if setter == _current() else {}
+        _overrides.set((_current(), {**others, self._ref: frames} if frames else others))
 
     def _check(self, controls: Mapping[str, object]) -> None:
-        known = {name: c for owner in self._owners() for name, c in owner._known.items()}
         for name, value in controls.items():
-            if name not in known:
-                raise ControlError(f"there is no control {name!r}; the controls are {', '.join(sorted(known))}")
-            if not known[name].accepts(value):
-                raise ControlError(f"the control {name!r} takes {known[name].wanted}, not {value!r}")
+            control = self._check_name(name)
+            if not control.accepts(value):
+                raise ControlError(f"the control {name!r} takes {control.wanted}, not {value!r}")
+
+    def _check_name(self, name: str) -> Control:
+        known = {name: control for owner in self._owners() for name, control in owner._known.items()}
+        if name not in known:
+            raise ControlError(f"there is no control {name!r}; the controls are {', '.join(sorted(known))}")
+        return known[name]

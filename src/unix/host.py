@@ -7,19 +7,21 @@ and therefore the same on all of them.
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Unpack, cast
 
 from unix.controls import HOST_CONTROLS, Controls, ControlSet
+from unix.errors import ArgumentError
 from unix.result import Result
-from unix.words import Argument, Option, command_line, words_of
+from unix.words import Argument, Option, command_line, encode, words_of
 
 if TYPE_CHECKING:
     from unix.process import Process
 
-Path = str | bytes
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Line = tuple[Literal["stdout", "stderr"], str] | tuple[Literal["status"], bool]
 
 
@@ -36,7 +38,12 @@ class Host(ABC):
         return {**vars(self), "_controls": self._controls.given}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({**state, "_controls": ControlSet(HOST_CONTROLS, state["_controls"])})
+        vars(self).update(state)
+        self._controls = self._control_set(state["_controls"])
+
+    def _control_set(self, given: Mapping[str, object]) -> ControlSet:
+        """The controls of this kind of host, with the values that are `given`."""
+        return ControlSet(HOST_CONTROLS, given)
 
     # -- commands --------------------------------------------------------------------------------------------
 
@@ -58,14 +65,16 @@ class Host(ABC):
     ) -> Result:
         """Run the words `argv` verbatim, with `input` (or nothing) on standard input, and wait for the end.
 
-        `timeout` in seconds overrides the control of that name. Returns and raises what `execute` does.
+        `timeout` in seconds overrides the control of that name; 0 is no limit. Returns and raises what `execute` does.
         """
         from unix.process import CannotStartError, finish
 
         if timeout is not None:
             with self._controls.changed({"timeout": timeout}):
                 return self.run(argv, input=input)
-        data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
+        data = encode(input) if isinstance(input, str) else input
+        if not isinstance(data, bytes | None):
+            raise ArgumentError(f"the input of a command is bytes or text, not {input!r}")
         decode = self._decoder()
         try:
             process = self._start(words_of(argv), stdin=data is not None)

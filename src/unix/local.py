@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Unpack, cast
 
-from unix.controls import HOST_CONTROLS, Controls, ControlSet
+from unix.controls import Controls
 from unix.errors import UnixError, UserError
 from unix.host import Host, Path
 
@@ -17,11 +18,18 @@ if TYPE_CHECKING:
     from unix.process import Process
 
 
+_NO_PLACE_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.ENOENT)
+"""What is said where a file can be written but none be put in its place: in /proc, or where it is a mount."""
+
+
 class Local(Host):
     """This machine. Keyword arguments are the controls that it starts with: ``Local(timeout=30)``."""
 
     def __init__(self, **controls: Unpack[Controls]) -> None:
-        self._controls = ControlSet(HOST_CONTROLS, controls)
+        self._controls = self._control_set(controls)
+
+    def __str__(self) -> str:
+        return "this machine"
 
     def __repr__(self) -> str:
         return "Local()"
@@ -77,8 +85,8 @@ class Local(Host):
             return
         try:
             self._replace(path, content)
-        except OSError:
-            if not os.path.exists(path):
+        except OSError as error:
+            if error.errno not in _NO_PLACE_BESIDE or not os.path.exists(path):
                 raise
             self._write_in_place(path, content)
 
@@ -138,6 +146,7 @@ class Local(Host):
     def which(self, command: str) -> str | None:
         import shutil
 
+        self._refuse_su()
         envs = cast(Mapping[str, str], self.get_control("envs"))
         return shutil.which(command, path=envs.get("PATH"))
 

@@ -28,6 +28,9 @@ logger.addHandler(logging.NullHandler())
 GRACE = 0.5
 """Seconds between asking a process group to end (SIGTERM) and ending it (SIGKILL)."""
 
+UNKILLABLE = 5.0
+"""Seconds after SIGKILL until a process counts as one that may not be killed."""
+
 _CHUNK = 1 << 16
 
 
@@ -55,7 +58,10 @@ class Process(subprocess.Popen[bytes]):
             if pipe:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-        return self.wait()
+        try:
+            return self.wait(UNKILLABLE)
+        except subprocess.TimeoutExpired:
+            raise UnixError(f"{self.words[0]} (process {self.pid}) runs as another user and cannot be ended") from None
 
     def __exit__(self, *_: object) -> None:
         self.end()
@@ -139,7 +145,7 @@ def start(
             os.close(ours)
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):  # of this program, not the command
             raise
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError) or not _is_there(words[0], env)
         reason = "command not found" if missing else error.strerror
         raise CannotStartError(127 if missing else 126, f"{words[0]}: {reason}\n") from error
     finally:
@@ -150,6 +156,12 @@ def start(
     process.words = list(words)
     process.owns_group = not terminal
     return process
+
+
+def _is_there(program: str, env: Mapping[str, str]) -> bool:
+    """Whether there is a file that `program` could mean; execve tells of directories that it may not search."""
+    directories = [""] if "/" in program else env.get("PATH", os.defpath).split(":")
+    return any(os.path.exists(os.path.join(directory, program)) for directory in directories)
 
 
 def finish(process: Process, data: bytes | None, timeout: float | None) -> tuple[int, bytes, bytes]:

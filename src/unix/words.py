@@ -30,18 +30,18 @@ def word(argument: Argument) -> str:
         argument = str(argument)
     if not isinstance(argument, str):
         raise ArgumentError(f"an argument is text, bytes, a number or a path, not {argument!r}")
+    if "\0" in argument:
+        raise ArgumentError(f"an argument cannot hold a NUL byte: {argument!r}")
     encode(argument)
     return argument
 
 
 def encode(text: str) -> bytes:
-    """The bytes of one word of a command line."""
-    if "\0" in text:
-        raise ArgumentError(f"an argument cannot hold a NUL byte: {text!r}")
+    """The bytes that `text` was made of."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise ArgumentError(f"an argument cannot hold the lone surrogate in {text!r}") from error
+        raise ArgumentError(f"an argument or input cannot hold the lone surrogate in {text!r}") from error
 
 
 def words_of(argv: Sequence[Argument]) -> list[str]:

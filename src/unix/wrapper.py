@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from unix.controls import Control, ControlSet
 from unix.host import Host, Path
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 class Wrapper(Host):
     """A host that does everything through `host`, shares its controls, and may add controls of its own."""
 
-    def __init__(
-        self,
-        host: Host,
-        known: Mapping[str, Control] | None = None,
-        given: Mapping[str, object] | None = None,
-    ) -> None:
+    def __init__(self, host: Host) -> None:
         self.host = host
-        self._controls = ControlSet(known or {}, given or {}, base=host._controls)
+        self._controls = self._control_set({})
+
+    known_controls: ClassVar[Mapping[str, Control]] = {}
+    """The controls of its own."""
+
+    def _control_set(self, given: Mapping[str, object]) -> ControlSet:
+        return ControlSet(self.known_controls, given, base=self.host._controls)
 
     def _start(self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False) -> Process:
         return self.host._start(words, stdin=stdin, terminal=terminal)

@@ -137,7 +137,7 @@ class Generic(Group):
         The keys are those of libvirt's XML: ``host`` (CPU, topology, ...) and ``guest`` (kinds of guests). With
         ``xpath='//host/cpu'`` a list of what it finds: a dict for an element, the text of texts and attributes.
         """
-        return self._read("capabilities", parse=xml.asked(xpath), **xml.unwrapped(options))
+        return self._read("capabilities", xml.asked(xpath), **xml.unwrapped(options))
 
     def cpu_baseline(
         self, file: xml.Document | Sequence[xml.Document], **options: Unpack[options.CpuBaselineOptions]
@@ -148,7 +148,7 @@ class Generic(Group):
         capabilities or domains count for the CPUs in them. ``features=True`` lists the features that belong to the
         model, ``migratable=True`` leaves out those that block migration.
         """
-        return self._read("cpu-baseline", parse=xml.conf, file=xml.documents("cpu", file), **options)
+        return self._read("cpu-baseline", xml.conf, file=xml.documents("cpu", file), **options)
 
     def cpu_compare(self, file: xml.Document, **options: Unpack[options.CpuCompareOptions]) -> Comparison:
         """How the host's CPU relates to the one given. virsh: ``cpu-compare``.
@@ -164,7 +164,7 @@ class Generic(Group):
 
         Empty if it accepts any.
         """
-        return self._read("cpu-models", parse=_models, arch=arch)
+        return self._read("cpu-models", _models, arch=arch)
 
     @overload
     def domcapabilities(
@@ -184,7 +184,7 @@ class Generic(Group):
         `machine`). `xpath` as with `capabilities`.
         """
         given = _in_order("domcapabilities", ("virttype", "emulatorbin", "arch", "machine"), args, options)
-        return self._read("domcapabilities", parse=xml.asked(xpath), **xml.unwrapped(given))
+        return self._read("domcapabilities", xml.asked(xpath), **xml.unwrapped(given))
 
     def freecell(self, **kwargs: Unpack[options.FreecellOptions]) -> dict[str, Quantity]:
         """The free memory of the node, in bytes. virsh: ``freecell``.
@@ -192,7 +192,7 @@ class Generic(Group):
         ``{'total': ...}`` for the node, ``{'0': ...}`` with ``cellno=0`` for one NUMA cell, and both, each cell by
         its number, with ``all=True``.
         """
-        return self._read("freecell", parse=text.quantities, **kwargs)
+        return self._read("freecell", text.quantities, **kwargs)
 
     def freepages(self, **options: Unpack[options.FreepagesOptions]) -> dict[int, dict[int, int]]:
         """How many memory pages are free, by NUMA cell and page size. virsh: ``freepages``.
@@ -200,11 +200,11 @@ class Generic(Group):
         ``{0: {4096: 915868, 2097152: 0}}``: in cell 0, that many of 4096 bytes. Give ``all=True`` (with `pagesize`
         for one size only), or both ``cellno=0`` and ``pagesize=4`` (in KiB, or with a unit: ``'2M'``).
         """
-        return self._read("freepages", parse=text.pages(options.get("cellno")), **options)
+        return self._read("freepages", text.pages(options.get("cellno")), **options)
 
     def hostname(self) -> str:
         """The name of the host. virsh: ``hostname``."""
-        return self._read("hostname", parse=text.line)
+        return self._read("hostname", text.line)
 
     def hypervisor_cpu_baseline(self, **options: Unpack[options.HypervisorCpuBaselineOptions]) -> xml.Conf:
         """The CPU that all of the given CPUs are able to be, under one hypervisor. virsh: ``hypervisor-cpu-baseline``.
@@ -213,7 +213,7 @@ class Generic(Group):
         `emulator`, `arch`, `machine`.
         """
         cpus = {"file": xml.documents("cpu", options["file"])} if "file" in options else {}
-        return self._read("hypervisor-cpu-baseline", parse=xml.conf, **{**options, **cpus})
+        return self._read("hypervisor-cpu-baseline", xml.conf, **{**options, **cpus})
 
     def hypervisor_cpu_compare(
         self, file: xml.Document, **options: Unpack[options.HypervisorCpuCompareOptions]
@@ -230,11 +230,11 @@ class Generic(Group):
         Which hypervisor: `virttype`, `emulator`, `arch`, `machine`. ``all=True``: also those that this host cannot
         run. Needs virsh 11.
         """
-        return self._read("hypervisor-cpu-models", parse=text.lines, **options)
+        return self._read("hypervisor-cpu-models", text.lines, **options)
 
     def maxvcpus(self, **options: Unpack[options.MaxvcpusOptions]) -> int:
         """The most virtual CPUs that a guest can have, one of ``type='kvm'`` for instance. virsh: ``maxvcpus``."""
-        return self._read("maxvcpus", parse=text.number, **options)
+        return self._read("maxvcpus", text.number, **options)
 
     @overload
     def node_memory_tune(self) -> NodeMemoryTune: ...
@@ -251,11 +251,11 @@ class Generic(Group):
         values = _in_order("node_memory_tune", names, args, {})
         if values:
             return self._act("node-memory-tune", **values)
-        return self._read("node-memory-tune", parse=text.settings(NodeMemoryTune))
+        return self._read("node-memory-tune", text.settings(NodeMemoryTune))
 
     def nodecpumap(self, **options: Unpack[options.NodecpumapOptions]) -> NodeCpuMap:
         """How many CPUs the node has, how many are online, and which. virsh: ``nodecpumap``."""
-        return self._read("nodecpumap", parse=text.fields(NodeCpuMap), **options)
+        return self._read("nodecpumap", text.fields(NodeCpuMap), **options)
 
     @overload
     def nodecpustats(self, cpu: int | str = "*", percent: Literal[False] = False) -> NodeCpuStats: ...
@@ -263,6 +263,8 @@ class Generic(Group):
     def nodecpustats(self, cpu: int | str = "*", *, percent: Literal[True]) -> NodeCpuPercent: ...
     @overload
     def nodecpustats(self, cpu: int | str, percent: Literal[True]) -> NodeCpuPercent: ...
+    @overload
+    def nodecpustats(self, cpu: int | str = "*", percent: bool = False) -> NodeCpuStats | NodeCpuPercent: ...
     def nodecpustats(self, cpu: int | str = "*", percent: bool = False) -> NodeCpuStats | NodeCpuPercent:
         """What the node's CPUs spent their time on. virsh: ``nodecpustats``.
 
@@ -271,15 +273,15 @@ class Generic(Group):
         """
         number = None if cpu == "*" else cpu
         if percent:
-            return self._read("nodecpustats", parse=text.fields(NodeCpuPercent), cpu=number, percent=True)
-        return self._read("nodecpustats", parse=text.fields(NodeCpuStats), cpu=number)
+            return self._read("nodecpustats", text.fields(NodeCpuPercent), cpu=number, percent=True)
+        return self._read("nodecpustats", text.fields(NodeCpuStats), cpu=number)
 
     def nodeinfo(self) -> NodeInfo:
         """The node's CPUs and memory. virsh: ``nodeinfo``.
 
         ``memory_size`` in bytes, ``cpu_frequency`` in Hz.
         """
-        return self._read("nodeinfo", parse=text.fields(NodeInfo))
+        return self._read("nodeinfo", text.fields(NodeInfo))
 
     def nodememstats(self, cell: int | str = "*") -> NodeMemStats:
         """The node's memory, in bytes. virsh: ``nodememstats``.
@@ -287,20 +289,21 @@ class Generic(Group):
         `cell`: the number of one NUMA cell, or ``'*'`` for the node.
         """
         number = None if cell == "*" else cell
-        return self._read("nodememstats", parse=text.fields(NodeMemStats), cell=number)
+        return self._read("nodememstats", text.fields(NodeMemStats), cell=number)
 
     def nodesevinfo(self) -> NodeSevInfo:
         """What the node's AMD SEV offers. virsh: ``nodesevinfo``."""
-        return self._read("nodesevinfo", parse=text.fields(NodeSevInfo))
+        return self._read("nodesevinfo", text.fields(NodeSevInfo))
 
     def nodesuspend(self, target: Literal["mem", "disk", "hybrid"], duration: int) -> Result:
         """Put the node to sleep and have its clock wake it. virsh: ``nodesuspend``.
 
         `target`: suspend to ``'mem'``, to ``'disk'``, or to both (``'hybrid'``); `duration` in seconds, at least 60.
         """
+        # what is wrong here is found only when the machine is already about to sleep, so it is looked for before
         if target not in ("mem", "disk", "hybrid"):
             raise InvalidArgumentError(f"nodesuspend: the target is 'mem', 'disk' or 'hybrid', not {target!r}")
-        if not isinstance(duration, int) or duration < 60:
+        if not isinstance(duration, int) or isinstance(duration, bool) or duration < 60:
             raise InvalidArgumentError(f"nodesuspend: the duration is at least 60 seconds, not {duration!r}")
         return self._act("nodesuspend", target=target, duration=duration)
 
@@ -310,18 +313,18 @@ class Generic(Group):
         ``{'type': 'smbios', 'bios': {'vendor': ...}, 'processor': [{...}], ...}``; the sections that there can be
         several of (``baseBoard``, ``processor``, ``memory_device``) are lists.
         """
-        return self._read("sysinfo", parse=xml.sysinfo)
+        return self._read("sysinfo", xml.sysinfo)
 
     def uri(self) -> str:
         """The URI of the connection. virsh: ``uri``."""
-        return self._read("uri", parse=text.line)
+        return self._read("uri", text.line)
 
     def version(self, **options: Unpack[options.VersionOptions]) -> Version:
         """The releases of the library, the API and the hypervisor, with ``daemon=True`` also of the daemon.
 
         virsh: ``version``.
         """
-        return self._read("version", parse=text.fields(Version), **options)
+        return self._read("version", text.fields(Version), **options)
 
     def _compare(self, command: str, **options: object) -> Comparison:
         return self._caller.call(answering(Command(command, options), text.one_of(_COMPARISONS)))

@@ -33,7 +33,7 @@ class Group:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    def _read(self, command: str, /, *, parse: Callable[[str], T], **options: object) -> T:
+    def _read(self, command: str, parse: Callable[[str], T], /, **options: object) -> T:
         """What `parse` makes of the output of a command that only reads."""
         return self._caller.call(reading(Command(command, options), parse))
 

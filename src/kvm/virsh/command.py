@@ -14,6 +14,7 @@ from functools import cache
 from kvm import errors
 from kvm.errors import InvalidArgumentError, KvmError, NotSupportedError
 from kvm.values import Quantity
+from kvm.virsh import manners
 from kvm.virsh.commands_generated import COMMANDS
 from unix.result import Result
 
@@ -78,12 +79,15 @@ def _word(command: str, option: str, value: object) -> str:
 
 def failure(words: Sequence[str], result: Result) -> KvmError:
     """The error that a failed command means, be it virsh that does not know the words or libvirt that refuses."""
-    first = result.stderr.partition("\n")[0]
+    hidden = manners.secrets(words)
+    command = [manners.masked(word, hidden) for word in words]
+    stderr = manners.masked(result.stderr, hidden)
+    first = stderr.partition("\n")[0]
     if re.match(r"error: (unknown command: |command '.*' doesn't support option )", first):
-        error = _unknown_to_this_virsh(words)
-        error.command, error.stderr, error.return_code = list(words), result.stderr, result.return_code
+        error = _unknown_to_this_virsh(command)
+        error.command, error.stderr, error.return_code = command, stderr, result.return_code
         return error
-    return errors.from_stderr(words, result.stderr, result.return_code)
+    return errors.from_stderr(command, stderr, result.return_code)
 
 
 def _unknown_to_this_virsh(words: Sequence[str]) -> KvmError:

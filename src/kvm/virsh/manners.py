@@ -6,6 +6,7 @@ Read from virsh's sources, and held against real ones, releases 7.0 to 12.8, by 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from kvm.virsh.prompt import Reply
 from unix.result import Result
@@ -19,7 +20,7 @@ ALONE = _names(
     """
     console lxc-enter-namespace edit managedsave-edit save-image-edit net-edit iface-edit pool-edit nwfilter-edit
     snapshot-edit checkpoint-edit event net-event pool-event nodedev-event secret-event qemu-monitor-event await
-    vol-upload vol-download secret-set-value cd connect exit quit
+    vol-upload vol-download cd connect exit quit
     """
 )
 """Never for the prompt: they take the terminal or standard input, stream, or change what the prompt is."""
@@ -32,6 +33,9 @@ LONG = _names(
     """
 )
 """Not for the prompt, where others would wait for them, unless the driver has its state in that one virsh."""
+
+_SECRETS = {"set-user-password": "password", "secret-set-value": "base64"}
+"""The options whose values nobody may see: not in a list of processes, a log, or an error."""
 
 _SAYS_NO = {
     "cpu-compare": re.compile(rb"is incompatible with host CPU\n"),
@@ -47,6 +51,24 @@ _NEWS = re.compile(
     rb"(error: Reconnected to the hypervisor\n)?"
 )
 """What virsh says of its connection: that it has lost it, and, before it goes on with a command, that it is back."""
+
+
+def secrets(words: Sequence[str]) -> list[str]:
+    """The secrets among the words of a command; all that could be one, where the options are not named."""
+    option = _SECRETS.get(words[0])
+    if option is None:
+        return []
+    named = [word.partition("=")[2] for word in words if word.startswith(f"--{option}=")]
+    _, *bare = [word for word in words if not word.startswith("--")]
+    of_object = [word for word in words if word.startswith(("--domain=", "--secret="))]
+    return [secret for secret in (*named, *(bare if of_object else bare[1:])) if secret]
+
+
+def masked(text: str, hidden: Sequence[str]) -> str:
+    """`text` without the secrets in it."""
+    for secret in sorted(hidden, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 def judged(command: str, reply: Reply, *, reads: bool) -> Result:

@@ -26,14 +26,19 @@ class Lookup(tuple[Command, ...]):
 
 def reading(command: Command, parse: Callable[[str], T]) -> Plan[T]:
     """One command that reads; the value is what `parse` makes of its output."""
-    command = yield from by_name(command)
+    command = yield from resolved(command)
     (result,) = yield (command,)
     return parse(checked(command, result).stdout)
 
 
 def acting(command: Command, *, check: bool) -> Plan[Result]:
     """One command that acts; the value is its result. A failure raises, unless not `check`."""
-    command = yield from by_name(command)
+    try:
+        command = yield from resolved(command)
+    except NotFoundError as error:
+        if check:
+            raise
+        return Result(1, "", f"error: {error}\n")
     (result,) = yield (command,)
     return checked(command, result) if check else result
 
@@ -55,7 +60,7 @@ def checked(command: Command, result: Result) -> Result:
     return result
 
 
-def by_name(command: Command) -> Plan[Command]:
+def resolved(command: Command) -> Plan[Command]:
     """`command`, with its domain told by the UUID where virsh would take a name for an id or an id for a name.
 
     For virsh a number is an id if there is one, and otherwise a name. Here an int is an id, and a str is a name or a

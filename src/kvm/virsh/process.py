@@ -29,14 +29,14 @@ class OneProcessEach:
         except unix.CommandTimeoutError as error:
             return timed_out(error.timeout)
         except unix.ArgumentError as error:
-            raise errors.InvalidArgumentError(str(error), command=[repr(word) for word in words]) from error
+            raise errors.InvalidArgumentError(str(error), command=[str(word) for word in words]) from error
         if result.return_code == 127 and "virsh" in result.stderr:
             raise no_virsh(self._host)
         return result
 
 
 def no_virsh(host: unix.Host) -> errors.NoVirshError:
-    return errors.NoVirshError(errors.describe(errors.NoVirshError, f"there is no virsh on {host!r}"))
+    return errors.NoVirshError(errors.describe(errors.NoVirshError, f"there is no virsh on {host}"))
 
 
 def timed_out(timeout: float, doubt: str = "") -> Result:

@@ -6,18 +6,22 @@ only reads is asked once more, an action never.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 import unix
-from kvm.errors import ConnectionLostError
+from kvm.errors import ConnectionLostError, InvalidArgumentError, NoVirshError
 from kvm.virsh import manners, prompt
 from kvm.virsh.command import STDIN, Command, failure
 from kvm.virsh.process import ENVIRONMENT, OneProcessEach, timed_out
 from kvm.virsh.session import Session
 from kvm.virsh.sessions import Sessions
 from unix.result import Result
+
+logger = logging.getLogger("kvm")
+logger.addHandler(logging.NullHandler())
 
 _TO_FILE = 'umask 077; file=$(mktemp) && cat > "$file" && printf %s "$file"'
 """Puts standard input into a file that only this user can read, and tells its name."""
@@ -65,7 +69,7 @@ class Runner:
         _close(self._sessions)
 
     def _goes_live(self, line: _Line) -> bool:
-        if line.name in manners.ALONE or not prompt.carries(line.words):
+        if line.name in manners.ALONE or "--interactive" in line.words or not prompt.carries(line.words):
             return False
         return self._in_process or line.name not in manners.LONG
 
@@ -107,7 +111,11 @@ class Runner:
         """The results that one live virsh has for commands; None if it had ended before it read any of them."""
         timeout = cast(float | None, self._host.get_control("timeout")) or None
         sessions = self._here()
-        session = sessions.take(timeout)
+        try:
+            session = sessions.take(timeout)
+        except NoVirshError as error:
+            error.command = list(lines[0].words)
+            raise
         if session is None:
             return [_timed_out(line, timeout, begun=False) for line in lines]
         try:
@@ -150,7 +158,7 @@ class Runner:
 
 
 class _Line:
-    """A command on its way."""
+    """A command on its way. `InvalidArgumentError` if it has a secret that everybody would see."""
 
     __slots__ = ("name", "reads", "words")
 
@@ -158,6 +166,14 @@ class _Line:
         self.name = name
         self.words = words
         self.reads = reads
+        hidden = manners.secrets(words)
+        if hidden and not prompt.carries(words):
+            raise InvalidArgumentError(
+                f"virsh {name}: a secret with control characters cannot be told to virsh's prompt, and on a command "
+                "line everybody would see it"
+            )
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("virsh %s", " ".join(manners.masked(word, hidden) for word in words))
 
 
 def _is_lost(line: _Line, result: Result) -> bool:

@@ -11,7 +11,7 @@ from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
-from kvm.virsh.plan import Plan, by_name, checked
+from kvm.virsh.plan import Plan, checked, resolved
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
@@ -77,15 +77,15 @@ class Monitor(Group):
         secrets, ``update_cpu=True`` what the CPU model stands for here, ``migratable=True`` what a migration sends.
         With ``xpath='//disk'`` a list of what that finds.
         """
-        return self._read("dumpxml", parse=xml.asked(xpath), domain=domain, **xml.unwrapped(options))
+        return self._read("dumpxml", xml.asked(xpath), domain=domain, **xml.unwrapped(options))
 
-    def id(self, domain: str) -> int | None:
+    def id(self, domain: str | int) -> int | None:
         """A domain's id, or None if it is not active. virsh: ``domid``."""
-        return self._read("domid", parse=text.optional_number, domain=domain)
+        return self._read("domid", text.optional_number, domain=domain)
 
     def info(self, domain: str | int) -> DomainInfo:
         """A domain's basic figures, see `DomainInfo`. virsh: ``dominfo``."""
-        return self._read("dominfo", parse=text.fields(DomainInfo), domain=domain)
+        return self._read("dominfo", text.fields(DomainInfo), domain=domain)
 
     def list(self, **options: Unpack[options.ListOptions]) -> dict[str, ListedDomain]:
         """The active domains by name; with ``all=True`` all, with ``inactive=True`` the others. virsh: ``list``.
@@ -100,7 +100,7 @@ class Monitor(Group):
 
     def name(self, domain: str | int) -> str:
         """The name of the domain with an id or UUID. virsh: ``domname``."""
-        return self._read("domname", parse=text.line, domain=domain)
+        return self._read("domname", text.line, domain=domain)
 
     @overload
     def state(self, domain: str | int, reason: Literal[False] = False) -> str: ...
@@ -112,8 +112,8 @@ class Monitor(Group):
         With `reason` also why, see `DomainState`.
         """
         if reason:
-            return self._read("domstate", parse=_state_and_reason, domain=domain, reason=True)
-        return self._read("domstate", parse=text.line, domain=domain)
+            return self._read("domstate", _state_and_reason, domain=domain, reason=True)
+        return self._read("domstate", text.line, domain=domain)
 
     def uuid(self, domain: str | int) -> str:
         """The UUID of the domain with a name or id. virsh: ``domuuid``."""
@@ -129,7 +129,7 @@ def _state_and_reason(output: str) -> DomainState:
 
 def _uuid(domain: str | int) -> Plan[str]:
     asked = Command("domuuid", {"domain": domain})
-    command = yield from by_name(asked)
+    command = yield from resolved(asked)
     if command is not asked:  # a name that virsh would take for an id has been told by its UUID
         return str(command.options["domain"])
     (result,) = yield (command,)

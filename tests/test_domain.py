@@ -29,9 +29,12 @@ GUEST = {
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may run commands as other users")
-def test_a_definition_reaches_a_virsh_of_another_user(libvirtd: Libvirtd, tmp_path: Path) -> None:
-    hypervisor = Hypervisor(unix.Local(su="nobody"), "test:///default")
-    assert "defined" in hypervisor.domain.define({**GUEST, "@type": "test"}).stdout
+def test_a_definition_reaches_a_virsh_of_another_user(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with Hypervisor(unix.Local(su="nobody", envs={"TMPDIR": str(tmp_path)}), "test:///default") as hypervisor:
+        assert "defined" in hypervisor.domain.define({**GUEST, "@type": "test"}).stdout
+        assert "guest" in hypervisor.list_domains(all=True)
+    assert unix.Local(su="nobody").run(["cat", "/dev/stdin"], input="x").stdout == "x"
 
 
 @pytest.fixture

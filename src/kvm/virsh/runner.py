@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import unix
-from kvm.errors import ConnectionLostError, InvalidArgumentError, NoVirshError
+from kvm.errors import ConnectionLostError, InvalidArgumentError, KvmError, NoVirshError
 from kvm.virsh import manners, prompt
 from kvm.virsh.command import STDIN, Command, failure
 from kvm.virsh.process import ENVIRONMENT, OneProcessEach, timed_out
@@ -23,7 +23,7 @@ from unix.result import Result
 logger = logging.getLogger("kvm")
 logger.addHandler(logging.NullHandler())
 
-_TO_FILE = 'umask 077; file=$(mktemp) && cat > "$file" && printf %s "$file"'
+_TO_FILE = 'umask 077; file=$(mktemp 2> /dev/null || TMPDIR=/tmp mktemp) && cat > "$file" && printf %s "$file"'
 """Puts standard input into a file that only this user can read, and tells its name."""
 
 
@@ -79,7 +79,9 @@ class Runner:
             result = self._processes.run_words(line.words, data)
             again = line.reads and _is_lost(line, result)
             return self._processes.run_words(line.words, data) if again else result
-        path = self._host.run(["sh", "-c", _TO_FILE], input=data).stdout
+        written, path, stderr = self._host.run(["sh", "-c", _TO_FILE], input=data)
+        if not written:
+            raise KvmError(f"virsh {line.name}: cannot put the XML into a file on {self._host}: {stderr.strip()}")
         try:
             words = [word.replace(f"={STDIN}", f"={path}") for word in line.words]
             (result,) = self._live([_Line(line.name, words, reads=line.reads)])

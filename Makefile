@@ -1,14 +1,17 @@
 # Everything starts here: `make demo` shows it, `make test` checks it. Each sets up what is missing and says so.
 
 URI ?= test:///default
+export VIRSH
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench format clean
 
 help:
 	@echo "make demo              the main job, on libvirt's in-process test hypervisor"
 	@echo "make demo URI=...      the same on a real one, such as qemu:///system"
 	@echo "make test              lint, type check and tests, with a libvirtd of their own"
 	@echo "make test T='-k name'  the same with other arguments for pytest"
+	@echo "make test VIRSH='...'  the same with another virsh, such as 'chroot /srv/trixie virsh'"
+	@echo "make bench             speed and memory beside libvirt-python and others"
 	@echo "make format            bring the code into its form"
 	@echo "make clean             remove what the others have made"
 
@@ -20,9 +23,13 @@ test:
 	@tools/prepare test
 	@tools/check $(T)
 
+bench:
+	@tools/prepare bench
+	@.venv/bin/python benchmarks/bench.py
+
 format:
 	@tools/prepare test
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .venv-kvm1 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -98,6 +98,12 @@ def test_the_life_of_a_domain(hypervisor: Hypervisor) -> None:
     assert (info["max_memory"], str(info["max_memory"])) == (32 * 1024**2, "32768 KiB")
     assert info["used_memory"] == 32 * 1024**2
 
+    assert list(domain.stats()) == ["guest"]
+    stats = domain.stats("guest", balloon=True, vcpu=True, state=True)["guest"]
+    assert stats["balloon"]["current"] == 32 * 1024**2
+    assert (len(stats["vcpu"]), stats["vcpu_maximum"], stats["state"]["state"]) == (1, 1, 1)
+    assert domain.stats(number, state=True).keys() == {"guest"}
+
     domain.autostart("guest")
     assert domain.info("guest")["autostart"] is True
     assert domain.list(autostart=True) == domain.list()

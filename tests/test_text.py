@@ -22,6 +22,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "number": text.number,
     "optional_number": text.optional_number,
     "quantities": text.quantities,
+    "stats": text.stats,
     "pages": text.pages(None),
     "pages of a cell": text.pages(0),
     "NodeInfo": text.fields(NodeInfo),
@@ -40,6 +41,7 @@ READERS: dict[str, Callable[[str], object]] = {
 }
 
 SAMPLES = [
+    "Domain: 'a'\n  cpu.time=5\n  vcpu.0.time=1\n  vcpu.current=1\n  block.count=0\n\n",
     "CPU(s):              16\nCPU frequency:       1400 MHz\nMemory size:         3145728 KiB\n\n",
     "Node 0:\n4KiB: 19\n\nNode 1:\n4KiB: 19\n\n\n",
     "    0:       2048 KiB\n--------------------\nTotal:       6144 KiB\n\n",
@@ -147,6 +149,27 @@ def test_what_is_no_cpu_map_is_an_error(output: str) -> None:
 def test_only_digits_are_a_number(output: str) -> None:
     with pytest.raises(UnreadableOutputError):
         text.number(f"{output}\n\n")
+
+
+def test_stats_are_nested_and_numbered_ones_lists() -> None:
+    output = (
+        "Domain: 'it's'\n  cpu.time=5\n  cpu.cache.monitor.count=0\n  balloon.current=32\n  balloon.last-update=7\n"
+        "  vcpu.current=2\n  vcpu.0.time=1\n  vcpu.2.time=3\n  net.count=0\n  block.0.name=a=b\n  block.0.rd.reqs=-1\n"
+        "  block.count=1\n\nDomain: 'b'\n\n"
+    )
+    assert text.stats(output) == {
+        "it's": {
+            "cpu": {"time": 5, "cache": {"monitor": [], "monitor_count": 0}},
+            "balloon": {"current": 32 * 1024, "last_update": 7},
+            "vcpu": [{"time": 1}, {}, {"time": 3}],
+            "vcpu_current": 2,
+            "net": [],
+            "net_count": 0,
+            "block": [{"name": "a=b", "rd": {"reqs": -1}}],
+            "block_count": 1,
+        },
+        "b": {},
+    }
 
 
 def test_sevinfo_reads_what_libvirt_documents() -> None:

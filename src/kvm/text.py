@@ -117,6 +117,57 @@ def settings(shape: type[T]) -> Callable[[str], T]:
     return read
 
 
+def stats(text: str) -> dict[str, dict[str, Any]]:
+    """Figures by domain, as ``domstats`` prints them.
+
+    ``cpu.time=5`` becomes ``{'cpu': {'time': 5}}``. Where members are numbered or counted there is a list, and what
+    else there is beside it: ``block.count=1`` and ``block.0.name=vda`` become
+    ``{'block': [{'name': 'vda'}], 'block_count': 1}``. Memory is in bytes.
+    """
+    value: dict[str, dict[str, Any]] = {}
+    domain: dict[str, Any] = {}
+    for each in lines(text):
+        name, equals, raw = each.strip().partition("=")
+        if each.startswith("Domain: '"):
+            domain = value.setdefault(each[len("Domain: '") : -1], {})
+        elif equals:
+            section = domain
+            *path, last = name.split(".")
+            for part in path:
+                section = section.setdefault(part, {})
+            section[last] = _figure(name, raw)
+    return {name: _with_lists(figures) for name, figures in value.items()}
+
+
+_IN_KIB = frozenset(["current", "maximum", "swap_in", "swap_out", "unused", "available", "usable", "rss", "disk_caches"])
+"""The figures of a balloon that libvirt documents to be in KiB."""
+
+
+def _figure(name: str, raw: str) -> int | str:
+    if not re.fullmatch(r"-?[0-9]+", raw, re.ASCII):
+        return raw
+    section, _, figure = name.partition(".")
+    return Quantity(f"{raw} KiB") if section == "balloon" and figure in _IN_KIB else int(raw)
+
+
+def _with_lists(section: dict[str, Any]) -> dict[str, Any]:
+    """A section in whose parts what is numbered or counted is a list, and the rest beside it."""
+    value: dict[str, Any] = {}
+    for name, part in section.items():
+        if not isinstance(part, dict):
+            value[key(name)] = part
+            continue
+        numbered = {int(number): member for number, member in part.items() if number.isdecimal()}
+        inner = _with_lists({each: member for each, member in part.items() if not each.isdecimal()})
+        if numbered or "count" in inner:
+            members = [numbered.get(number, {}) for number in range(max(numbered, default=-1) + 1)]
+            value[key(name)] = [_with_lists(member) if isinstance(member, dict) else member for member in members]
+            value.update({f"{key(name)}_{each}": member for each, member in inner.items()})
+        else:
+            value[key(name)] = inner
+    return value
+
+
 def pages(cell: int | str | None) -> Callable[[str], dict[int, dict[int, int]]]:
     """A reader of ``4KiB: 19`` lines below ``Node 0:`` headings, or of those of one `cell` without a heading."""
 

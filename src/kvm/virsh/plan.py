@@ -61,24 +61,38 @@ def checked(command: Command, result: Result) -> Result:
 
 
 def resolved(command: Command) -> Plan[Command]:
-    """`command`, with its domain told by the UUID where virsh would take a name for an id or an id for a name.
+    """`command`, with its domains told by their UUIDs where virsh would take a name for an id or an id for a name.
 
     For virsh a number is an id if there is one, and otherwise a name. Here an int is an id, and a str is a name or a
     UUID, never an id.
     """
-    if "domain" not in command.options:
+    given = command.options.get("domain", ())
+    domains = [_domain(command, each) for each in (given if isinstance(given, list | tuple) else [given])]
+    if not any(_is_ambiguous(domain) for domain in domains):
         return command
-    domain = command.options["domain"]
-    if isinstance(domain, bool) or not isinstance(domain, str | int):
-        raise TypeError(f"virsh {command.name}: a domain is a name or UUID (a str) or an id (an int), not {domain!r}")
-    if isinstance(domain, str) and not re.fullmatch(r"[ \t-\r]*[+-]?[0-9]+", domain):
-        return command
-    by = {"id": True} if isinstance(domain, int) else {"all": True, "name": True}
-    listing = Command("list", {"uuid": True, **by})
+    listing = Command("list", {"all": True, "uuid": True, "id": True, "name": True})
     (result,) = yield Lookup((listing,))
+    told: dict[str | int, str] = {}
     for line in text.lines(checked(listing, result).stdout):
-        uuid, _, found = line.partition(" ")
-        if found == str(domain):
-            return Command(command.name, {**command.options, "domain": uuid}, reads=command.reads)
-    which = f"with the id {domain}" if isinstance(domain, int) else f"named {domain!r} (an id is given as an int)"
-    raise NotFoundError(f"virsh {command.name}: there is no domain {which}", command=command.words())
+        uuid, number, name = line.split(" ", 2)
+        told |= {name: uuid} if number == "-" else {name: uuid, int(number): uuid}
+    for domain in domains:
+        if _is_ambiguous(domain) and domain not in told:
+            which = (
+                f"with the id {domain}" if isinstance(domain, int) else f"named {domain!r} (an id is given as an int)"
+            )
+            raise NotFoundError(f"virsh {command.name}: there is no domain {which}", command=command.words())
+    clear = [told[domain] if _is_ambiguous(domain) else domain for domain in domains]
+    options = {**command.options, "domain": clear if isinstance(given, list | tuple) else clear[0]}
+    return Command(command.name, options, reads=command.reads)
+
+
+def _domain(command: Command, given: object) -> str | int:
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise TypeError(f"virsh {command.name}: a domain is a name or UUID (a str) or an id (an int), not {given!r}")
+    return given
+
+
+def _is_ambiguous(domain: str | int) -> bool:
+    """Whether virsh could take a domain for another one."""
+    return isinstance(domain, int) or re.fullmatch(r"[ \t-\r]*[+-]?[0-9]+", domain) is not None

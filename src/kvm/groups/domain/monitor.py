@@ -115,6 +115,17 @@ class Monitor(Group):
             return self._read("domstate", _state_and_reason, domain=domain, reason=True)
         return self._read("domstate", text.line, domain=domain)
 
+    def stats(self, *domains: str | int, **options: Unpack[options.DomstatsOptions]) -> dict[str, xml.Conf]:
+        """Figures of the given domains, or of all, by name. virsh: ``domstats``.
+
+        ``{'web1': {'state': {'state': 1, 'reason': 1}, 'cpu': {'time': 390000000, ...}, 'balloon': {'current': ...},
+        'vcpu': [{'state': 1, 'time': 210000000}], 'vcpu_maximum': 1, 'block': [{'name': 'vda', 'rd': {'bytes': 0}}],
+        'block_count': 1, ...}}``: times in nanoseconds, memory in bytes, states as libvirt numbers them. Which figures:
+        ``state=True``, `cpu_total`, `balloon`, `vcpu`, `interface`, `block`, `perf`, `iothread`, `memory`, `dirtyrate`,
+        `vm`; of which domains: `list_active`, `list_inactive`, `list_running`, `list_persistent`, ...
+        """
+        return self._read("domstats", text.stats, **{**options, **({"domain": list(domains)} if domains else {})})
+
     def uuid(self, domain: str | int) -> str:
         """The UUID of the domain with a name or id. virsh: ``domuuid``."""
         return self._caller.call(_uuid(domain))

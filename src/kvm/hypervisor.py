@@ -9,16 +9,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import unix
-from kvm import text
 from kvm.errors import InvalidArgumentError
 from kvm.groups.groups import Groups, is_group
-from kvm.virsh.command import failure
-from kvm.virsh.plan import Plan
 from unix.controls import is_bool
 from unix.words import command_line
 
 if TYPE_CHECKING:
     from kvm.pipeline import Pipeline
+    from kvm.virsh.plan import Plan
     from kvm.virsh.runner import Runner
 
 T = TypeVar("T")
@@ -104,6 +102,9 @@ class Hypervisor(unix.Wrapper, Groups):
 
         Returns a `unix.Result`; under the control ``parse`` the lines of standard output, or raises `KvmError`.
         """
+        from kvm import text
+        from kvm.virsh.command import failure
+
         try:
             words = command_line(command, args, kwargs, options_place="after")
         except unix.ArgumentError as error:

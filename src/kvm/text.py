@@ -139,15 +139,15 @@ def stats(text: str) -> dict[str, dict[str, Any]]:
     return {name: _with_lists(figures) for name, figures in value.items()}
 
 
-_IN_KIB = frozenset(["current", "maximum", "swap_in", "swap_out", "unused", "available", "usable", "rss", "disk_caches"])
+_IN_KIB = {"current", "maximum", "swap_in", "swap_out", "unused", "available", "usable", "rss", "disk_caches"}
 """The figures of a balloon that libvirt documents to be in KiB."""
 
 
 def _figure(name: str, raw: str) -> int | str:
-    if not re.fullmatch(r"-?[0-9]+", raw, re.ASCII):
+    if not (raw.isascii() and raw.removeprefix("-").isdecimal()):
         return raw
-    section, _, figure = name.partition(".")
-    return Quantity(f"{raw} KiB") if section == "balloon" and figure in _IN_KIB else int(raw)
+    is_in_kib = name.startswith("balloon.") and name.removeprefix("balloon.") in _IN_KIB
+    return Quantity(f"{raw} KiB") if is_in_kib else int(raw)
 
 
 def _with_lists(section: dict[str, Any]) -> dict[str, Any]:

@@ -71,22 +71,33 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
 
 
 def _value(element: etree._Element) -> Value:
-    children = [child for child in element if isinstance(child.tag, str)]
-    attributes: dict[str, Value] = {f"@{name}": text for name, text in element.attrib.items()}
-    text = "".join([element.text or "", *(node.tail or "" for node in element)])
-    if not attributes and not children:
-        return True if _INDENTATION.fullmatch(text) else text
-    value = attributes
-    for child in children:
-        tag, content = str(child.tag), _value(child)
+    text = element.text or ""
+    value: dict[str, Value] = {f"@{name}": content for name, content in element.attrib.items()}
+    if not len(element):
+        if not value:
+            return True if not text or _INDENTATION.fullmatch(text) else text
+        if text and not text.isspace():
+            value["#text"] = text
+        return value
+    has_children = False
+    for node in element:
+        if node.tail:
+            text += node.tail
+        tag = node.tag
+        if not isinstance(tag, str):  # a comment or a processing instruction
+            continue
+        has_children = True
+        content = _value(node)
         if tag not in value:
             value[tag] = content
         elif isinstance(found := value[tag], list):
             found.append(content)
         else:
             value[tag] = [found, content]
-    if text.strip():
-        value["#text"] = text.strip() if children else text
+    if not value and not has_children:
+        return True if _INDENTATION.fullmatch(text) else text
+    if text and not text.isspace():
+        value["#text"] = text.strip() if has_children else text
     return value
 
 

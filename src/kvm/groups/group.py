@@ -3,28 +3,15 @@ runs is up to the caller that the group is bound to."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
 
+from kvm.groups.caller import Caller
 from kvm.virsh.command import Command
-from kvm.virsh.plan import Plan, acting, reading
+from kvm.virsh.plan import acting, reading
 from unix.result import Result
 
 T = TypeVar("T")
-
-
-class Caller(ABC):
-    """Whoever carries plans out: a Hypervisor at once, a Pipeline later."""
-
-    @property
-    @abstractmethod
-    def check(self) -> bool:
-        """Whether an action that fails raises; otherwise it gives its Result."""
-
-    @abstractmethod
-    def call(self, plan: Plan[T]) -> T:
-        """Carry `plan` out and give its value."""
 
 
 class Group:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
-from kvm.groups.group import Caller
+from kvm.groups.caller import Caller
 
 if TYPE_CHECKING:
     from kvm.groups.domain import Domain, ListedDomain

@@ -1,0 +1,157 @@
+"""Speed and memory beside libvirt-python, beside kvm 1.1.1 (a process for each command) and beside virsh itself.
+
+On a real libvirtd of the benchmark's own with 200 defined guests. Each comparison runs both sides in turn, many times,
+in one run; the figures are medians, and the ratio is the median of the ratios pair by pair. `make bench` sets up what
+it needs and prints the table that is in benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import libvirt
+import xmltodict
+
+import kvm
+import unix
+from libvirtd import Libvirtd
+
+GUESTS = 200
+OLD_PYTHON = ROOT / ".venv-kvm1" / "bin" / "python"
+OLD = """
+import sys, time, unix, kvm
+hv = kvm.Hypervisor(unix.Local(), sys.argv[1])
+for _ in range(20):
+    start = time.perf_counter()
+    hv.hypervisor.nodeinfo()
+    print(time.perf_counter() - start)
+"""
+
+
+def main() -> None:
+    print(
+        f"Python {sys.version.split()[0]}, virsh {run('virsh', '--version')}, {os.cpu_count()} cores, {GUESTS} guests"
+    )
+    print()
+    print("| what | ours | peer | ratio | target |")
+    print("| --- | --- | --- | --- | --- |")
+    daemon = Libvirtd()
+    try:
+        compare_all(daemon.uri)
+    finally:
+        daemon.stop()
+
+
+def compare_all(uri: str) -> None:
+    connection = libvirt.open(uri)
+    with kvm.Hypervisor(unix.Local(), uri) as hypervisor:
+        names = define_guests(hypervisor)
+        domain = hypervisor.domain
+
+        def conf_of_all() -> list[object]:
+            with hypervisor.pipeline() as pipe:
+                for name in names:
+                    pipe.domain.conf(name)
+                return pipe.execute()
+
+        row("`nodeinfo` / `getInfo()`", hypervisor.generic.nodeinfo, connection.getInfo, 500, "<= 2.0")
+        old_nodeinfo(uri, hypervisor)
+        row("`domain.info` / its ten calls", lambda: domain.info(names[0]),
+            lambda: ten_calls(connection, names[0]), 300, "<= 1.7")  # fmt: skip
+        row("`list_domains(all=True)` / `listAllDomains()`", lambda: hypervisor.list_domains(all=True),
+            lambda: [(d.name(), d.ID(), d.state()) for d in connection.listAllDomains()], 30, "<= 1.3")  # fmt: skip
+        row("200 configurations / `XMLDesc()` and xmltodict", conf_of_all,
+            lambda: [xmltodict.parse(d.XMLDesc()) for d in connection.listAllDomains()], 15, "< 1.0")  # fmt: skip
+        row("`domain.stats()` / `getAllDomainStats()`", domain.stats, connection.getAllDomainStats, 15, "<= 1.3")
+        row("first call / a bare `virsh nodeinfo`", lambda: first_call(uri),
+            lambda: run("virsh", "-c", uri, "nodeinfo"), 30, "<= 1.2")  # fmt: skip
+        row("`import kvm` / `import lxml.etree`", lambda: run(sys.executable, "-c", "import kvm"),
+            lambda: run(sys.executable, "-c", "import lxml.etree"), 30, "<= 1.3")  # fmt: skip
+        growth(hypervisor)
+    connection.close()
+
+
+def define_guests(hypervisor: kvm.Hypervisor) -> list[str]:
+    names = [f"guest{number:03}" for number in range(GUESTS)]
+    for number, name in enumerate(names):
+        disk = {"@type": "file", "@device": "disk", "source": {"@file": f"/nowhere/{name}.qcow2"},
+                "driver": {"@name": "qemu", "@type": "qcow2"}, "target": {"@dev": "vda", "@bus": "virtio"}}  # fmt: skip
+        interface = {"@type": "user", "mac": {"@address": f"52:54:00:00:00:{number:02x}"}, "model": {"@type": "virtio"}}
+        hypervisor.domain.define({
+            "@type": "qemu", "name": name, "memory": kvm.Quantity("64 MiB"), "vcpu": 1,
+            "os": {"type": {"@arch": "x86_64", "@machine": "q35", "#text": "hvm"}}, "features": {"acpi": True},
+            "devices": {"disk": disk, "interface": interface, "console": {"@type": "pty"}},
+        })  # fmt: skip
+    return names
+
+
+def ten_calls(connection: libvirt.virConnect, name: str) -> tuple[object, ...]:
+    """What `virsh dominfo` asks of libvirt."""
+    domain = connection.lookupByName(name)
+    return (
+        domain.ID(), domain.name(), domain.UUIDString(), domain.OSType(), domain.info(), domain.isPersistent(),
+        domain.autostart(), domain.hasManagedSaveImage(), connection.getSecurityModel(), domain.messages(0),
+    )  # fmt: skip
+
+
+def first_call(uri: str) -> None:
+    with kvm.Hypervisor(unix.Local(), uri) as hypervisor:
+        hypervisor.generic.nodeinfo()
+
+
+def old_nodeinfo(uri: str, hypervisor: kvm.Hypervisor) -> None:
+    """kvm 1.1.1 has the same import name, so it runs in a program of its own."""
+    old = [float(line) for line in run(str(OLD_PYTHON), "-c", OLD, uri).split()]
+    ours = [timed(hypervisor.generic.nodeinfo) for _ in range(200)]
+    ratio = statistics.median(ours) / statistics.median(old)
+    show("`nodeinfo` / kvm 1.1.1", statistics.median(ours), statistics.median(old), ratio, "<= 0.04")
+
+
+def growth(hypervisor: kvm.Hypervisor, calls: int = 100_000) -> None:
+    for _ in range(1000):
+        hypervisor.generic.nodeinfo()
+    memory, descriptors = resident(), len(os.listdir("/proc/self/fd"))
+    for _ in range(calls):
+        hypervisor.generic.nodeinfo()
+    megabytes = (resident() - memory) / 1e6
+    more = len(os.listdir("/proc/self/fd")) - descriptors
+    print(f"| growth in {calls:,} `nodeinfo` | {megabytes:.2f} MB, {more} descriptors | | | < 5 MB, 0 |")
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def row(what: str, ours: Callable[[], object], peer: Callable[[], object], rounds: int, target: str) -> None:
+    ours(), peer()
+    pairs = [(timed(ours), timed(peer)) for _ in range(rounds)]
+    mine, other = (statistics.median(times) for times in zip(*pairs, strict=True))
+    show(what, mine, other, statistics.median(a / b for a, b in pairs), target)
+
+
+def show(what: str, ours: float, peer: float, ratio: float, target: str) -> None:
+    print(f"| {what} | {ours * 1e3:.2f} ms | {peer * 1e3:.2f} ms | {ratio:.2f} | {target} |", flush=True)
+
+
+def timed(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

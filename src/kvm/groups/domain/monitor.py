@@ -16,6 +16,7 @@ from kvm.virsh.plan import Plan, checked, resolved
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
 
+# as libvirt numbers them, and behind them what only virsh says
 STATES = ("no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended", "saved")
 
 
@@ -149,10 +150,12 @@ def _uuid(domain: str | int) -> Plan[str]:
 
 # -- list ---------------------------------------------------------------------------------------------------------
 #
-# The table has the states, but a name in it is padded with blanks that could be its own, and what virsh's C library
-# cannot print is not shown. So the same list is asked for twice at once: as the table, and as lines of UUID and name,
-# which are exact. Both come in the same order; should a domain appear or vanish between the two, the names are still
-# told by their rows.
+# virsh's own table of domains takes a call of libvirt for the state of each domain, pads names with blanks that could
+# be their own, and does not show what its C library cannot print. Lines of UUID, id and name are exact and take a call
+# for all of them, and so does `domstats` for the states: these two are asked for at once.
+#
+# Where the driver has no `domstats`, or the table tells more (titles, managed saves), the table is read, its names told
+# by the exact lines, which come in the same order.
 
 _REST = re.compile(rf" {{3,}}({'|'.join(STATES)})(?: {{3,}}(.*?))? *".encode(), re.DOTALL)
 _LOOSE = re.compile(b"(.*?)" + _REST.pattern, re.DOTALL)
@@ -163,6 +166,32 @@ _NOT_SHOWN = 0xFF
 
 def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
     filters = {name: value for name, value in options.items() if name not in ("id", "name", "table", "title", "uuid")}
+    if not options.get("title") and not options.get("managed_save"):
+        names = Command("list", {**filters, "uuid": True, "id": True, "name": True})
+        exact, stats = yield (names, Command("domstats", {"state": True}))
+        if stats.status and (joined := _joined(checked(names, exact).stdout, stats.stdout)) is not None:
+            return joined if options.get("uuid") else {name: _without_uuid(each) for name, each in joined.items()}
+    return (yield from _from_table(filters, options))
+
+
+def _joined(exact: str, stats: str) -> dict[str, ListedDomain] | None:
+    """The domains in lines of UUID, id and name, with their states from `stats`; None if one's is not there."""
+    states = {name: figures.get("state", {}).get("state") for name, figures in text.stats(stats).items()}
+    listed: dict[str, ListedDomain] = {}
+    for line in text.lines(exact):
+        uuid, number, name = line.split(" ", 2)
+        state = states.get(name)
+        if not isinstance(state, int) or state >= len(STATES) - 1:
+            return None
+        listed[name] = {"id": None if number == "-" else int(number), "state": STATES[state], "uuid": uuid}
+    return listed
+
+
+def _without_uuid(domain: ListedDomain) -> ListedDomain:
+    return {"id": domain["id"], "state": domain["state"]}
+
+
+def _from_table(filters: Mapping[str, object], options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
     asked = (
         Command("list", {**filters, "title": options.get("title")}),
         Command("list", {**filters, "uuid": True, "name": True}),

@@ -34,6 +34,31 @@ def main(uri: str) -> None:
         for name in list(domains)[:1]:
             show(f"Domain {name}", partial(hypervisor.domain.info, name))
             show(f"Configuration of {name}", partial(hypervisor.domain.conf, name))
+        if uri.startswith("test:"):  # nothing of anybody's
+            show("The life of a guest", partial(life_of_a_guest, hypervisor))
+
+
+GUEST = {"@type": "test", "name": "guest", "memory": kvm.Quantity("64 MiB"), "vcpu": 1, "os": {"type": "hvm"}}
+
+
+def life_of_a_guest(hypervisor: kvm.Hypervisor) -> dict[str, str]:
+    """A guest from its definition to its end: what was done, and its state then."""
+    domain = hypervisor.domain
+    steps: dict[str, Callable[[], object]] = {
+        "define": lambda: domain.define(GUEST),
+        "start": lambda: domain.start("guest"),
+        "snapshot": lambda: hypervisor.virsh("snapshot-create-as", "guest", "first"),
+        "suspend": lambda: domain.suspend("guest"),
+        "resume": lambda: domain.resume("guest"),
+        "destroy": lambda: domain.destroy("guest"),
+        "undefine": lambda: domain.undefine("guest", snapshots_metadata=True),
+    }
+    states = {}
+    for name, step in steps.items():
+        step()
+        listed = hypervisor.list_domains(all=True)
+        states[name] = listed["guest"]["state"] if "guest" in listed else "gone"
+    return states
 
 
 def capabilities(found: dict[str, Any]) -> dict[str, str]:

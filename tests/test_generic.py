@@ -294,9 +294,10 @@ def test_hostname_uri_and_version(libvirtd: Libvirtd, hypervisor: Hypervisor) ->
     release = told.split()[-1]
     qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
     version = hypervisor.generic.version(daemon=True)
-    assert version["using_library"] == f"libvirt {release}"
-    assert version["compiled_against_library"] == f"libvirt {release}"
-    assert version["using_api"] == f"QEMU {release}"
+    virsh = subprocess.run(["virsh", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    assert version["using_library"] == f"libvirt {virsh}"
+    assert version["compiled_against_library"] == f"libvirt {virsh}"
+    assert version["using_api"] == f"QEMU {virsh}"
     assert version["running_against_daemon"] == release
     number = re.search(r"version ([\d.]+)", qemu)
     assert number
@@ -371,10 +372,14 @@ def test_hypervisor_cpu_commands_answer_for_qemu(hypervisor: Hypervisor) -> None
     assert host_model["@name"] == "host-model"
     cpu = {"@mode": "custom", "@match": "exact", "model": {"@fallback": "forbid", "#text": "qemu64"}}
     assert hypervisor.generic.hypervisor_cpu_compare(cpu, **which) in ("identical", "superset")  # type: ignore[arg-type]
-    baseline = hypervisor.generic.hypervisor_cpu_baseline(model="qemu64", virttype="qemu", arch="x86_64")
+    baseline = hypervisor.generic.hypervisor_cpu_baseline(file=cpu, virttype="qemu", arch="x86_64")
     assert baseline["@mode"] == "custom"
-    same = hypervisor.generic.hypervisor_cpu_baseline(file=cpu, virttype="qemu", arch="x86_64")
-    assert same["model"] == baseline["model"]
+    try:
+        same = hypervisor.generic.hypervisor_cpu_baseline(model="qemu64", virttype="qemu", arch="x86_64")
+    except NotSupportedError as error:
+        assert "too old for the option --model" in str(error)
+    else:
+        assert same["model"] == baseline["model"]
 
 
 def test_hypervisor_cpu_models_are_those_of_the_domain_capabilities(hypervisor: Hypervisor) -> None:
@@ -420,7 +425,6 @@ def test_allocpages_sets_the_pool_of_huge_pages(hypervisor: Hypervisor) -> None:
         ("nodememstats", ()),
         ("node_memory_tune", ()),
         ("node_memory_tune", (100,)),
-        ("nodesevinfo", ()),
         ("nodesuspend", ("mem", 60)),
         ("allocpages", (2048, 1)),
         ("cpu_compare", (SIMPLE,)),
@@ -441,7 +445,7 @@ def test_nodesevinfo_tells_or_is_not_supported(hypervisor: Hypervisor) -> None:
     try:
         found = hypervisor.generic.nodesevinfo()
     except NotSupportedError as error:
-        assert "SEV" in str(error)
+        assert "SEV" in str(error) or "too old for the command 'nodesevinfo'" in str(error)
     else:
         assert found["cbitpos"] > 0
 

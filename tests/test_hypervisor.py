@@ -159,8 +159,13 @@ def test_virsh_receives_arguments_as_they_are(arguments: list[str]) -> None:
 
 
 def test_virsh_output_is_read_the_same_in_any_locale() -> None:
-    host = unix.Local(locale="de_DE.UTF-8", decode="latin-1", envs={"LANGUAGE": "de"})
-    assert Hypervisor(host, "test:///default").list_domains() == {"test": {"id": 1, "state": "running"}}
+    host = unix.Local(
+        locale="de_DE.UTF-8", decode="latin-1", envs={"LANGUAGE": "de", "LC_ALL": "de_DE.UTF-8"}, timeout=30
+    )
+    with Hypervisor(host, "test:///default") as hypervisor:
+        assert hypervisor.list_domains() == {"test": {"id": 1, "state": "running"}}
+        with pytest.raises(NotFoundError):
+            hypervisor.domain.info("nobody")
 
 
 def test_virsh_s_own_debugging_does_not_get_between_the_values(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,7 +214,6 @@ COMMANDS: list[list[str]] = [
     ["sysinfo"],
     ["version", "--daemon"],
     ["uri"],
-    ["hostname"],
     ["list", "--all", "--title"],
     ["list", "--all", "--uuid", "--name"],
     ["domstate", "test", "--reason"],

@@ -56,6 +56,8 @@ def test_the_demo_shows_the_main_job() -> None:
         "guest architectures",
         "state  running",
         "Configuration of test",
+        "snapshot  running",
+        "undefine  gone",
     ):
         assert expected in shown
 

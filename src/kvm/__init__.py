@@ -1,4 +1,4 @@
-"""A KVM hypervisor as an object: every command of virsh, typed, its output as plain Python values.
+"""A KVM hypervisor as an object: commands of virsh as typed methods, their output as plain Python values.
 
     >>> import kvm, unix
     >>> hypervisor = kvm.Hypervisor(unix.Local(), "test:///default")

@@ -9,8 +9,8 @@ import unix
 from kvm import errors
 from unix.result import Result
 
-ENVIRONMENT = {"VIRSH_DEBUG": "4"}
-"""What every virsh is run with: a user's debugging would be printed between the values."""
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "C", "VIRSH_DEBUG": "4"}
+"""What every virsh is run with: words that can be read, and no debugging between them."""
 
 
 class OneProcessEach:
@@ -24,7 +24,7 @@ class OneProcessEach:
         """Run virsh with the words of one command, `data` on its standard input."""
         try:
             envs = {**cast(Mapping[str, str], self._host.get_control("envs")), **ENVIRONMENT}
-            with self._host.set_controls(locale="C.UTF-8", decode="utf-8", envs=envs):
+            with self._host.set_controls(decode="utf-8", envs=envs):
                 result = self._host.run(["virsh", *self._connect, *words], input=data)
         except unix.CommandTimeoutError as error:
             return timed_out(error.timeout)

@@ -138,7 +138,7 @@ class Session:
 def _start(host: unix.Host, uri: str | None, env: Mapping[str, str]) -> Process:
     envs = {**cast(Mapping[str, str], host.get_control("envs")), **env, **prompt.ENVIRONMENT}
     try:
-        with host.set_controls(locale="C.UTF-8", envs=envs):
+        with host.set_controls(envs=envs):
             return host.popen(["virsh", *([f"--connect={uri}"] if uri is not None else [])])
     except FileNotFoundError:
         raise no_virsh(host) from None

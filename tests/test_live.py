@@ -6,9 +6,11 @@ import gc
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -505,3 +507,22 @@ def test_controls_choose_the_virsh_that_they_fit(libvirtd: Libvirtd) -> None:
             assert hypervisor.generic.uri() == "test:///default"
         with hypervisor.set_controls(envs={"LIBVIRT_DEFAULT_URI": libvirtd.uri}):
             assert hypervisor.generic.uri() == libvirtd.uri
+
+
+def test_a_session_daemon_that_virsh_starts_has_the_user_s_own_environment() -> None:
+    user = "nobody" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        runtime = Path(home) / "run"
+        runtime.mkdir()
+        if user:
+            for directory in (home, runtime):
+                shutil.chown(directory, user)
+        host = unix.Local(su=user, timeout=60, envs={"HOME": home, "XDG_RUNTIME_DIR": str(runtime)})
+        with Hypervisor(host, "qemu:///session") as hypervisor:
+            assert hypervisor.generic.uri() == "qemu:///session"
+            assert hypervisor.list_domains(all=True) == {}
+            daemon = int((runtime / "libvirt" / "libvirtd.pid").read_text())
+            environment = Path(f"/proc/{daemon}/environ").read_bytes().split(b"\0")
+        os.kill(daemon, signal.SIGTERM)
+        assert not [each for each in environment if each.startswith((b"XDG_CACHE_HOME=/dev/null", b"VIRSH_"))]
+        assert until(lambda: not Path(f"/proc/{daemon}").exists() or "Z" in Path(f"/proc/{daemon}/stat").read_text())

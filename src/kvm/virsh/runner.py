@@ -41,6 +41,7 @@ class Runner:
         self._most = 1 if self._in_process else sessions
         self._idle = None if self._in_process else idle
         self._processes = OneProcessEach(host, uri)
+        self._start = _Starter(host, uri, self._processes)
         self._sessions: dict[object, Sessions] = {}
         weakref.finalize(self, _close, self._sessions)
 
@@ -153,10 +154,28 @@ class Runner:
         key = (self._host.get_control("su"), tuple(sorted(envs.items())))
         found = self._sessions.get(key)
         if found is None:
-            host, uri = self._host, self._uri
-            found = Sessions(lambda: Session(host, uri, ENVIRONMENT), most=self._most, idle=self._idle)
-            found = self._sessions.setdefault(key, found)
+            found = self._sessions.setdefault(key, Sessions(self._start, most=self._most, idle=self._idle))
         return found
+
+
+class _Starter:
+    """Starts live virshes.
+
+    A session daemon is started by the first virsh that wants it, and takes over its environment. That must be the
+    user's, not the one that a live virsh has; so another virsh goes first where there may be such a daemon.
+    """
+
+    def __init__(self, host: unix.Host, uri: str | None, processes: OneProcessEach) -> None:
+        self._host = host
+        self._uri = uri
+        self._processes = processes
+        self._may_spawn = uri is None or "/session" in uri
+
+    def __call__(self) -> Session:
+        if self._may_spawn:
+            told = self._processes.run_words(["uri"])
+            self._may_spawn = not told.status or "/session" in told.stdout
+        return Session(self._host, self._uri, ENVIRONMENT)
 
 
 class _Line:

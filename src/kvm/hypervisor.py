@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kvm.virsh.runner import Runner
 
 T = TypeVar("T")
+
+_making = allocate_lock()
 
 _KNOWN = {"parse": unix.Control(False, is_bool, "True or False")}
 
@@ -62,14 +64,14 @@ class Hypervisor(unix.Wrapper, Groups):
         self._check = check
         self._sessions = sessions
         self._idle = idle
+        self._runner: Runner | None = None
 
     def __repr__(self) -> str:
         return f"Hypervisor({self.host!r}, {self.uri!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        return {
-            name: value for name, value in super().__getstate__().items() if name != "_virsh" and not is_group(name)
-        }
+        kept = {name: value for name, value in super().__getstate__().items() if not is_group(name)}
+        return {**kept, "_runner": None}
 
     def __enter__(self) -> Self:
         return self
@@ -79,15 +81,18 @@ class Hypervisor(unix.Wrapper, Groups):
 
     def close(self) -> None:
         """End the live virshes; the next command starts one. What a ``test:`` hypervisor was is gone then."""
-        if "_virsh" in vars(self):
-            self._virsh.close()
+        if self._runner:
+            self._runner.close()
 
-    @cached_property
+    @property
     def _virsh(self) -> Runner:
-        """What runs the commands; made for the first of them."""
-        from kvm.virsh.runner import Runner
+        """What runs the commands; made for the first of them, and only once: it may have a hypervisor in it."""
+        if self._runner is None:
+            from kvm.virsh.runner import Runner
 
-        return Runner(self.host, self.uri, sessions=self._sessions, idle=self._idle)
+            with _making:
+                self._runner = self._runner or Runner(self.host, self.uri, sessions=self._sessions, idle=self._idle)
+        return self._runner
 
     @property
     def check(self) -> bool:

@@ -106,9 +106,10 @@ class Session:
 
     def forget(self) -> None:
         """Let go of the pipes without ending virsh: in a forked child it is the parent's."""
-        for descriptor in (self._in, self._out, self._err):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe:
+                pipe.close()
+        self._process.returncode = 0  # there is nothing here to wait for
 
     def _write(self, data: memoryview) -> memoryview:
         """Write what the pipe takes of `data`; the rest, or nothing if virsh no longer reads."""

@@ -13,7 +13,7 @@ from unix.result import Result
 
 T = TypeVar("T")
 
-_Run = Callable[[Sequence[Command]], tuple[Result, ...]]
+_Run = Callable[[Sequence[Command], Callable[[int, Result], None]], tuple[Result, ...]]
 
 
 class Pipeline(Groups):
@@ -97,14 +97,34 @@ class _Carrying:
     def _step(
         self, going: dict[int, tuple[Plan[Any], tuple[Command, ...]]], values: list[Any]
     ) -> dict[int, tuple[Plan[Any], tuple[Command, ...]]]:
-        """Ask what all plans ask now; those that go on, with what they ask next."""
-        results = iter(self._run([command for _, commands in going.values() for command in commands]))
+        """Ask what all plans ask now; those that go on, with what they ask next.
+
+        A plan goes on as soon as its own results are there: one is read while virsh prints the next.
+        """
+        owners = [place for place, (_, commands) in going.items() for _ in commands]
+        came: dict[int, list[Result]] = {place: [] for place in going}
         onwards = {}
-        for place, (plan, commands) in going.items():
+
+        def advance(place: int, results: Sequence[Result]) -> None:
+            plan, _ = going[place]
             try:
-                onwards[place] = (plan, plan.send(tuple(next(results) for _ in commands)))
+                onwards[place] = (plan, plan.send(tuple(results)))
             except StopIteration as end:
                 values[place] = end.value
             except KvmError as error:
                 values[place] = error
-        return onwards
+
+        def early(index: int, result: Result) -> None:
+            place = owners[index]
+            came[place].append(result)
+            if len(came[place]) == len(going[place][1]):
+                advance(place, came.pop(place))
+
+        results = self._run([command for _, commands in going.values() for command in commands], early)
+        rest: dict[int, list[Result]] = {place: [] for place in came}
+        for place, result in zip(owners, results, strict=True):
+            if place in rest:
+                rest[place].append(result)
+        for place, its_results in rest.items():
+            advance(place, its_results)
+        return dict(sorted(onwards.items()))

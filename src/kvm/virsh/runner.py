@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import unix
@@ -25,6 +25,9 @@ logger.addHandler(logging.NullHandler())
 
 _TO_FILE = 'umask 077; file=$(mktemp 2> /dev/null || TMPDIR=/tmp mktemp) && cat > "$file" && printf %s "$file"'
 """Puts standard input into a file that only this user can read, and tells its name."""
+
+
+Early = Callable[[int, Result], None]
 
 
 class Runner:
@@ -45,8 +48,11 @@ class Runner:
         self._sessions: dict[object, Sessions] = {}
         weakref.finalize(self, _close, self._sessions)
 
-    def run(self, commands: Sequence[Command]) -> tuple[Result, ...]:
-        """The results of `commands`, in order; what the prompt takes is written ahead."""
+    def run(self, commands: Sequence[Command], early: Early | None = None) -> tuple[Result, ...]:
+        """The results of `commands`, in order; what the prompt takes is written ahead.
+
+        `early` is given the place and the result of commands that have succeeded while others are still under way.
+        """
         results: list[Result] = []
         ahead: list[_Line] = []
         for command in commands:
@@ -55,10 +61,10 @@ class Runner:
             if self._goes_live(line) and data is None:
                 ahead.append(line)
                 continue
-            results += self._live(ahead)
+            results += self._live(ahead, _moved(early, len(results)))
             ahead = []
             results.append(self._apart(line, data))
-        return (*results, *self._live(ahead))
+        return (*results, *self._live(ahead, _moved(early, len(results))))
 
     def run_words(self, words: Sequence[str]) -> Result:
         """The result of any command of virsh, of which it is not known whether it only reads."""
@@ -90,11 +96,11 @@ class Runner:
             self._host.run(["rm", "-f", path])
         return Result(result.return_code, *(text.replace(path, STDIN) for text in (result.stdout, result.stderr)))
 
-    def _live(self, lines: Sequence[_Line]) -> list[Result]:
+    def _live(self, lines: Sequence[_Line], early: Early | None = None) -> list[Result]:
         """Run commands through a live virsh; those that only read once more, if it was lost with them."""
         if not lines:
             return []
-        results = self._exchange(lines)
+        results = self._exchange(lines, early)
         if self._in_process:  # what is asked again would be answered by another hypervisor
             return results
         again = [place for place, line in enumerate(lines) if line.reads and _is_lost(line, results[place])]
@@ -103,14 +109,14 @@ class Runner:
                 results[place] = result
         return results
 
-    def _exchange(self, lines: Sequence[_Line]) -> list[Result]:
+    def _exchange(self, lines: Sequence[_Line], early: Early | None = None) -> list[Result]:
         """Run commands through a live virsh, and through another if the first had ended before it read any of them."""
-        results = self._try(lines)
+        results = self._try(lines, early)
         if results is None and not self._in_process:
-            results = self._try(lines)
+            results = self._try(lines, early)
         return [self._lost(line) for line in lines] if results is None else results
 
-    def _try(self, lines: Sequence[_Line]) -> list[Result] | None:
+    def _try(self, lines: Sequence[_Line], early: Early | None) -> list[Result] | None:
         """The results that one live virsh has for commands; None if it had ended before it read any of them."""
         timeout = cast(float | None, self._host.get_control("timeout")) or None
         sessions = self._here()
@@ -121,14 +127,19 @@ class Runner:
             raise
         if session is None:
             return [_timed_out(line, timeout, begun=False) for line in lines]
+        results: list[Result] = []
+
+        def take(reply: prompt.Reply) -> None:
+            line = lines[len(results)]
+            results.append(manners.judged(line.name, reply, reads=line.reads))
+            if early and results[-1].status:
+                early(len(results) - 1, results[-1])
+
         try:
-            replies = session.exchange([line.words for line in lines], timeout)
+            session.exchange([line.words for line in lines], timeout, take)
         except BaseException:
             sessions.drop(session)
             raise
-        results = [
-            manners.judged(line.name, reply, reads=line.reads) for line, reply in zip(lines, replies, strict=False)
-        ]
         missing = lines[len(results) :]
         if not missing and not any(_is_lost(line, result) for line, result in zip(lines, results, strict=True)):
             sessions.give(session)
@@ -139,7 +150,7 @@ class Runner:
             return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
         if not session.has_prompted and "error: " in last_words:  # it could not connect
             return [Result(code, "\n", last_words) for _ in lines]
-        if not replies and not session.is_reading:
+        if not results and not session.is_reading:
             return None
         return results + [self._lost(line) for line in missing]
 
@@ -195,6 +206,11 @@ class _Line:
             )
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("virsh %s", " ".join(manners.masked(word, hidden) for word in words))
+
+
+def _moved(early: Early | None, by: int) -> Early | None:
+    """`early`, for places that are counted from another beginning."""
+    return None if early is None else lambda place, result: early(place + by, result)
 
 
 def _is_lost(line: _Line, result: Result) -> bool:

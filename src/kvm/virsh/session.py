@@ -11,7 +11,7 @@ import fcntl
 import os
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import unix
@@ -46,8 +46,8 @@ class Session:
         for descriptor in self._open:
             self._poll.register(descriptor, select.POLLIN)
 
-    def exchange(self, commands: Sequence[Sequence[str]], timeout: float | None) -> list[Reply]:
-        """Ask all `commands` and take the replies, in order, for at most `timeout` seconds.
+    def exchange(self, commands: Sequence[Sequence[str]], timeout: float | None, take: Callable[[Reply], None]) -> None:
+        """Ask all `commands` and give the replies, in order and as they come, to `take`, for at most `timeout` seconds.
 
         There are fewer replies than commands if virsh ended (`has_ended`) or the time was up; then this is the end of
         the session. `is_reading` tells whether virsh has read the first of the others, `last_words` what it said last.
@@ -55,8 +55,8 @@ class Session:
         deadline = None if timeout is None else time.monotonic() + timeout
         to_write = memoryview(b"".join([self._conversation.ask(words) for words in commands]))
         to_write = self._write(to_write)
-        replies: list[Reply] = []
-        while len(replies) < len(commands) and self._out in self._open:
+        left_to_answer = len(commands)
+        while left_to_answer and self._out in self._open:
             if to_write:
                 self._poll.register(self._in, select.POLLOUT)
             left = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
@@ -70,8 +70,9 @@ class Session:
                     to_write = self._write(to_write)
                 else:
                     self._read(descriptor)
-            replies += self._conversation.replies()
-        return replies
+            for reply in self._conversation.replies():
+                left_to_answer -= 1
+                take(reply)
 
     @property
     def has_prompted(self) -> bool:

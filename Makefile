@@ -10,7 +10,7 @@ help:
 	@echo "make demo URI=...      the same on a real one, such as qemu:///system"
 	@echo "make test              lint, type check and tests, with a libvirtd of their own"
 	@echo "make test T='-k name'  the same with other arguments for pytest"
-	@echo "make test VIRSH='...'  the same with another virsh, such as 'chroot /srv/trixie virsh'"
+	@echo "make test VIRSH='...'  the same with another virsh, such as 'chroot DIR virsh'"
 	@echo "make bench             speed and memory beside libvirt-python and others"
 	@echo "make format            bring the code into its form"
 	@echo "make clean             remove what the others have made"

@@ -2,7 +2,7 @@
 """Print, as JSON, the commands and options that a virsh offers, as its own `help` tells them.
 
     tools/extract_commands.py > tools/virsh/commands-12.8.0.json
-    tools/extract_commands.py chroot /srv/trixie        # a virsh behind another command
+    tools/extract_commands.py chroot DIR        # a virsh behind another command
 
 {"virsh": version, "groups": {group: {command: [option, ...]}}}, an option being
   name        as virsh spells it, without dashes

@@ -23,6 +23,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "optional_number": text.optional_number,
     "quantities": text.quantities,
     "stats": text.stats,
+    "domains": lambda output: [*text.domains(output)],
     "pages": text.pages(None),
     "pages of a cell": text.pages(0),
     "NodeInfo": text.fields(NodeInfo),

@@ -117,6 +117,16 @@ def settings(shape: type[T]) -> Callable[[str], T]:
     return read
 
 
+def domains(text: str) -> Iterator[tuple[str, int | None, str]]:
+    """The UUID, id (None if it is not active) and name of each domain, as ``list --uuid --id --name`` prints them."""
+    for each in lines(text):
+        try:
+            uuid, number, name = each.split(" ", 2)
+        except ValueError:
+            raise UnreadableOutputError(f"expected UUID, id and name, not {each!r}") from None
+        yield uuid, cast(int | None, _converted(int | None, number)), name
+
+
 def stats(text: str) -> dict[str, dict[str, Any]]:
     """Figures by domain, as ``domstats`` prints them.
 

@@ -73,9 +73,8 @@ def resolved(command: Command) -> Plan[Command]:
     listing = Command("list", {"all": True, "uuid": True, "id": True, "name": True})
     (result,) = yield Lookup((listing,))
     told: dict[str | int, str] = {}
-    for line in text.lines(checked(listing, result).stdout):
-        uuid, number, name = line.split(" ", 2)
-        told |= {name: uuid} if number == "-" else {name: uuid, int(number): uuid}
+    for uuid, number, name in text.domains(checked(listing, result).stdout):
+        told |= {name: uuid} if number is None else {name: uuid, number: uuid}
     for domain in domains:
         if _is_ambiguous(domain) and domain not in told:
             which = (

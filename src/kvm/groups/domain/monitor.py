@@ -166,24 +166,23 @@ _NOT_SHOWN = 0xFF
 
 def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
     filters = {name: value for name, value in options.items() if name not in ("id", "name", "table", "title", "uuid")}
+    names = Command("list", {**filters, "uuid": True, "id": True, "name": True})
     if not options.get("title") and not options.get("managed_save"):
-        names = Command("list", {**filters, "uuid": True, "id": True, "name": True})
         exact, stats = yield (names, Command("domstats", {"state": True}))
         if stats.status and (joined := _joined(checked(names, exact).stdout, stats.stdout)) is not None:
             return joined if options.get("uuid") else {name: _without_uuid(each) for name, each in joined.items()}
-    return (yield from _from_table(filters, options))
+    return (yield from _from_table(Command("list", {**filters, "title": options.get("title")}), names, options))
 
 
 def _joined(exact: str, stats: str) -> dict[str, ListedDomain] | None:
     """The domains in lines of UUID, id and name, with their states from `stats`; None if one's is not there."""
     states = {name: figures.get("state", {}).get("state") for name, figures in text.stats(stats).items()}
     listed: dict[str, ListedDomain] = {}
-    for line in text.lines(exact):
-        uuid, number, name = line.split(" ", 2)
+    for uuid, number, name in text.domains(exact):
         state = states.get(name)
         if not isinstance(state, int) or state >= len(STATES) - 1:
             return None
-        listed[name] = {"id": None if number == "-" else int(number), "state": STATES[state], "uuid": uuid}
+        listed[name] = {"id": number, "state": STATES[state], "uuid": uuid}
     return listed
 
 
@@ -191,15 +190,11 @@ def _without_uuid(domain: ListedDomain) -> ListedDomain:
     return {"id": domain["id"], "state": domain["state"]}
 
 
-def _from_table(filters: Mapping[str, object], options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
-    asked = (
-        Command("list", {**filters, "title": options.get("title")}),
-        Command("list", {**filters, "uuid": True, "name": True}),
-    )
+def _from_table(table: Command, names: Command, options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
     for _ in range(3):
-        table, names = [checked(*answer).stdout for answer in zip(asked, (yield asked), strict=True)]
-        uuids = {name: uuid for uuid, _, name in (line.partition(" ") for line in text.lines(names))}
-        listed = _listed(table, uuids)
+        rows, exact = yield (table, names)
+        uuids = {name: uuid for uuid, _, name in text.domains(checked(names, exact).stdout)}
+        listed = _listed(checked(table, rows).stdout, uuids)
         if listed.keys() >= uuids.keys():  # otherwise virsh has left out one whose state it could not get
             break
     hidden = [name for name, domain in listed.items() if _decoded(bytes([_NOT_SHOWN])) in domain.get("title", "")]

@@ -7,6 +7,7 @@ it needs and prints the table that is in benchmarks/README.md.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import statistics
@@ -87,18 +88,20 @@ def compare_all(uri: str) -> None:
 def floors(uri: str, connection: libvirt.virConnect, names: list[str]) -> None:
     """What virsh's prompt takes for the same, with nothing around it: no faster is possible through it."""
     env = {**os.environ, **PROMPT, **VIRSH}
-    command = ["virsh", "-c", uri]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, env=env) as virsh:
+    with subprocess.Popen(["virsh", "-c", uri], stdin=pipe, stdout=pipe, stderr=pipe, env=env) as virsh:
         assert virsh.stdin
+        assert virsh.stdout
         assert virsh.stderr
-        write, read = virsh.stdin.fileno(), virsh.stderr.fileno()
+        write, out, read = virsh.stdin.fileno(), virsh.stdout.fileno(), virsh.stderr.fileno()
+        fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, 1 << 20)
 
         def prompt(*lines: str) -> None:
             os.write(write, "".join(f"{line}\n" for line in (*lines, 'm""1')).encode())
             said = b""
             while b"'m1'" not in said:
                 said += os.read(read, 4096)
+            os.read(out, 1 << 20)
 
         row("floor: `nodeinfo`", lambda: prompt("nodeinfo"), connection.getInfo, 500, "")
         row("floor: `dominfo`", lambda: prompt(f"dominfo --domain={names[0]}"),

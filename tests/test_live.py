@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,9 +24,16 @@ import pytest
 import unix
 from conftest import Estate
 from kvm import CannotConnectError, CommandTimeoutError, ConnectionLostError, Hypervisor, KvmError, NotFoundError
+from kvm.virsh import manners
 from kvm.virsh.command import Command
 from kvm.virsh.process import OneProcessEach
 from libvirtd import Libvirtd
+
+NEWEST = max(
+    (Path(__file__).parents[1] / "tools" / "virsh").glob("commands-*.json"),
+    key=lambda path: [int(part) for part in re.findall(r"[0-9]+", path.name)],
+)
+"""The command line of the newest virsh that was extracted."""
 
 system_only = pytest.mark.skipif(os.geteuid() != 0, reason="only a system daemon can be killed and restarted here")
 
@@ -261,6 +270,70 @@ def test_the_answer_is_that_of_a_process_of_its_own(live: Hypervisor, words: lis
     assert isinstance(answer, unix.Result)
     alone = OneProcessEach(unix.Local(), "test:///default").run_words(words)
     assert (answer, answer.return_code) == (alone, alone.return_code)
+
+
+VALUES = {
+    "domain": "test", "pool": "default-pool", "network": "default", "interface": "eth1", "file": "/dev/null",
+    "device": "computer", "target": "vda", "cpulist": "0", "desturi": "test:///default", "type": "dir",
+}  # fmt: skip
+"""What the test hypervisor has, for options of these names."""
+
+UNSTEADY = {"dump", "managedsave", "migrate", "save", "capabilities"}
+"""Commands in which virsh itself hangs now and then, waiting for its own thread; and one that counts free pages."""
+
+
+def command_lines(group: str) -> Iterator[list[str]]:
+    """Each command of a group, without its arguments and with something for those that it requires."""
+    for name, options in json.loads(NEWEST.read_text())["groups"][group].items():
+        if name not in UNSTEADY and not manners.goes_alone([name]):
+            yield [name]
+            yield [name, *(f"--{o['name']}={VALUES.get(o['name'], '1')}" for o in options if o["required"])]
+
+
+def without_numbers(result: unix.Result) -> tuple[int, str, str]:
+    """A result without what is made up anew, such as the UUIDs of the test hypervisor and the time."""
+    stdout, stderr = (re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+", "N", text) for text in result[1:])
+    return result.return_code, stdout, stderr
+
+
+@pytest.mark.parametrize("group", json.loads(NEWEST.read_text())["groups"])
+def test_every_command_has_the_answer_of_a_process_of_its_own(group: str) -> None:
+    def differs(words: list[str]) -> list[object]:
+        with Hypervisor(unix.Local(timeout=60), "test:///default") as live:
+            for past in (["list"], ["dominfo", "nobody"], ["net-info", "nobody"], ["snapshot-info", "test", "none"]):
+                live.virsh(*past)
+            answer = live._virsh.run_words(words)
+        alone = OneProcessEach(unix.Local(timeout=60), "test:///default").run_words(words)
+        return [] if without_numbers(answer) == without_numbers(alone) else [words, answer, alone]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert [found for found in threads.map(differs, command_lines(group)) if found] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["iface-destroy", "eth1"], True),
+        (["iface-destroy", "eth7"], False),
+        (["ttyconsole", "test"], False),
+        (["net-port-delete", "default", "nothing"], False),
+    ],
+    ids=str,
+)
+def test_what_was_done_counts_and_not_what_virsh_exits_with(live: Hypervisor, words: list[str], status: bool) -> None:
+    assert live.virsh(*words)[0] == status
+    assert OneProcessEach(unix.Local(), "test:///default").run_words(words).status == status
+
+
+@system_only
+def test_what_cannot_be_removed_is_told_of_a_domain_that_was_undefined(hypervisor: Hypervisor) -> None:
+    disk = {"@type": "file", "source": {"@file": "/nowhere/disk"}, "target": {"@dev": "vda", "@bus": "virtio"}}
+    guest = {"@type": "qemu", "name": "guest", "memory": 65536, "os": {"type": "hvm"}, "devices": {"disk": disk}}
+    for run in (hypervisor._virsh.run_words, OneProcessEach(unix.Local(), hypervisor.uri).run_words):
+        hypervisor.domain.define(guest)
+        result = run(["undefine", "guest", "--remove-all-storage"])
+        assert (result.status, list(hypervisor.list_domains(all=True))) == (True, [])
+        assert "is not managed by libvirt. Remove it manually" in result.stderr
 
 
 def test_results_in_a_row_are_not_mixed_up(live: Hypervisor) -> None:

@@ -123,6 +123,15 @@ LOST = b"error: Disconnected from qemu:///system due to end of file\n"
         ("start", Reply(b"\n", b"error: Domain is already active\n"), False, None),
         ("cpu-compare", Reply(b"CPU described in x is incompatible with host CPU\n\n", b""), False, ""),
         ("cpu-compare", Reply(b"CPU described in x is identical to host CPU\n\n", b""), True, ""),
+        ("cpu-stats", Reply(b"No per-CPU stats available\n", b""), False, ""),
+        ("cpu-stats", Reply(b"No per-CPU stats availableTotal:\n\tcpu_time 0.5 seconds\n\n", b""), True, ""),
+        ("domblklist", Reply(b"unable to query block list details\n", b""), False, ""),
+        ("schedinfo", Reply(b"Scheduler      : Unknown\n\n", b""), False, ""),
+        ("schedinfo", Reply(b"Scheduler      : posix\ncpu_shares     : 1024\n\n", b""), True, ""),
+        ("ttyconsole", Reply(b"\n", b""), False, ""),
+        ("ttyconsole", Reply(b"/dev/pts/1\n\n", b""), True, ""),
+        ("net-update", Reply(b"Updated network default live state\n", b"error: of a command before\n"), True, None),
+        ("undefine", Reply(b"\n", b"error: Volume 'x' was not found in domain's definition.\n"), False, None),
         ("version", Reply(b"...\n\n", b"error: failed to get the daemon version\n"), True, None),
         ("list", Reply(b"...\n\n", LOST + b"error: Reconnected to the hypervisor\n"), True, ""),
         ("list", Reply(b"...\n\n", LOST), False, None),
@@ -135,6 +144,6 @@ LOST = b"error: Disconnected from qemu:///system due to end of file\n"
 def test_results_are_those_that_a_process_of_its_own_would_have(
     command: str, reply: Reply, status: bool, stderr: str | None
 ) -> None:
-    result = manners.judged(command, reply, reads=command != "destroy")
+    result = manners.judged(command, *reply, reads=command != "destroy")
     assert result.status is status
     assert result.stderr == (reply.stderr.decode() if stderr is None else stderr)

@@ -156,7 +156,8 @@ def test_stats_are_nested_and_numbered_ones_lists() -> None:
     output = (
         "Domain: 'it's'\n  cpu.time=5\n  cpu.cache.monitor.count=0\n  balloon.current=32\n  balloon.last-update=7\n"
         "  vcpu.current=2\n  vcpu.0.time=1\n  vcpu.2.time=3\n  net.count=0\n  block.0.name=a=b\n  block.0.rd.reqs=-1\n"
-        "  block.count=1\n\nDomain: 'b'\n\n"
+        "  block.count=1\n\nDomain: 'b'\n  net.0.name=007\n  vcpu.0.halted=no\n  dirtyrate.calc_mode=page\n\n"
+        "Domain: 'c'\n\n"
     )
     assert text.stats(output) == {
         "it's": {
@@ -169,7 +170,8 @@ def test_stats_are_nested_and_numbered_ones_lists() -> None:
             "block": [{"name": "a=b", "rd": {"reqs": -1}}],
             "block_count": 1,
         },
-        "b": {},
+        "b": {"net": [{"name": "007"}], "vcpu": [{"halted": False}], "dirtyrate": {"calc_mode": "page"}},
+        "c": {},
     }
 
 

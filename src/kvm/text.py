@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NotRequired, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from kvm.errors import UnreadableOutputError
@@ -135,29 +135,69 @@ def stats(text: str) -> dict[str, dict[str, Any]]:
     ``{'block': [{'name': 'vda'}], 'block_count': 1}``. Memory is in bytes.
     """
     value: dict[str, dict[str, Any]] = {}
-    domain: dict[str, Any] = {}
-    for each in lines(text):
-        name, equals, raw = each.strip().partition("=")
-        if each.startswith("Domain: '"):
-            domain = value.setdefault(each[len("Domain: '") : -1], {})
-        elif equals:
-            section = domain
-            *path, last = name.split(".")
-            for part in path:
-                section = section.setdefault(part, {})
-            section[last] = _figure(name, raw)
-    return {name: _with_lists(figures) for name, figures in value.items()}
+    for block in f"\n{text}".split("\nDomain: '")[1:]:
+        domain, *said = block.split("\n")
+        pairs = [each.split("=", 1) for each in said if "=" in each]
+        convert, tree = _layout(tuple([name for name, _ in pairs]))
+        figures = [
+            int(raw) if kind is _number_or_word and raw.isdecimal() else kind(raw)
+            for kind, (_, raw) in zip(convert, pairs, strict=True)
+        ]
+        value[domain[:-1]] = _filled(tree, figures)
+    return value
 
 
 _IN_KIB = {"current", "maximum", "swap_in", "swap_out", "unused", "available", "usable", "rss", "disk_caches"}
 """The figures of a balloon that libvirt documents to be in KiB."""
 
+_WORDS = {"name", "path", "vcpus", "alias"}
+"""The last parts of what is a text, also if it looks like a number."""
 
-def _figure(name: str, raw: str) -> int | str:
-    if not (raw.isascii() and raw.removeprefix("-").isdecimal()):
-        return raw
-    is_in_kib = name.startswith("balloon.") and name.removeprefix("balloon.") in _IN_KIB
-    return Quantity(f"{raw} KiB") if is_in_kib else int(raw)
+
+@lru_cache(256)
+def _layout(names: tuple[str, ...]) -> tuple[list[Callable[[str], Any]], dict[str, Any]]:
+    """How each of the figures with these names converts, and the value that they make, with places for figures.
+
+    Hundreds of domains print the same names in the same order, so what follows from the names is found once.
+    """
+    tree: dict[str, Any] = {}
+    for place, name in enumerate(names):
+        section = tree
+        *path, last = name.strip().split(".")
+        for part in path:
+            section = section.setdefault(part, {})
+        section[last] = place
+    return [_figure(name.strip()) for name in names], _with_lists(tree)
+
+
+def _figure(name: str) -> Callable[[str], Any]:
+    """What converts the figure of a name."""
+    *_, last = path = name.split(".")
+    if last in _WORDS:
+        return str
+    return _kib if path[0] == "balloon" and len(path) == 2 and last in _IN_KIB else _number_or_word
+
+
+def _number_or_word(raw: str) -> int | bool | str:
+    if raw.isascii() and raw.removeprefix("-").isdecimal():
+        return int(raw)
+    return _boolean(raw) if raw in _TRUE | _FALSE else raw
+
+
+def _kib(raw: str) -> Quantity:
+    return Quantity.counted(int(raw), "KiB") if raw.isdecimal() else Quantity(f"{raw} KiB")
+
+
+def _filled(tree: dict[str, Any], figures: list[Any]) -> dict[str, Any]:
+    """`tree` with figures in their places."""
+    return {
+        name: figures[part]
+        if type(part) is int
+        else _filled(part, figures)
+        if type(part) is dict
+        else [_filled(member, figures) if type(member) is dict else figures[member] for member in part]
+        for name, part in tree.items()
+    }
 
 
 def _with_lists(section: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,13 @@ class Quantity(int):
         self._text = text.strip()
         return self
 
+    @classmethod
+    def counted(cls, number: int, unit: str) -> Self:
+        """`number` of a unit: ``Quantity.counted(5, 'KiB')`` is ``Quantity('5 KiB')``, only faster."""
+        self = super().__new__(cls, number * _UNITS[unit])
+        self._text = f"{number} {unit}"
+        return self
+
     _text: str
 
     def __str__(self) -> str:

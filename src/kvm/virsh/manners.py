@@ -6,9 +6,8 @@ Read from virsh's sources, and held against real ones, releases 7.0 to 12.8, by 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from kvm.virsh.prompt import Reply
 from unix.result import Result
 
 
@@ -16,7 +15,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-ALONE = _names(
+_ALONE = _names(
     """
     console lxc-enter-namespace edit managedsave-edit save-image-edit net-edit iface-edit pool-edit nwfilter-edit
     snapshot-edit checkpoint-edit event net-event pool-event nodedev-event secret-event qemu-monitor-event await
@@ -38,12 +37,27 @@ _SECRETS = {"set-user-password": "password", "secret-set-value": "base64"}
 """The options whose values nobody may see: not in a list of processes, a log, or an error."""
 
 _SAYS_NO = {
-    "cpu-compare": re.compile(rb"is incompatible with host CPU\n"),
-    "hypervisor-cpu-compare": re.compile(rb"is incompatible with the CPU provided by hypervisor on the host\n"),
+    "cpu-compare": rb"is incompatible with host CPU\n",
+    "hypervisor-cpu-compare": rb"is incompatible with the CPU provided by hypervisor on the host\n",
+    "cpu-stats": rb"stats available\n*\Z",
+    "domblklist": rb"unable to query block list details",
+    "schedinfo": rb"\AScheduler +: [^\n]*\n+\Z",
+    "ttyconsole": rb"\A\n*\Z",
 }
-"""What commands print that fail without an ``error:`` line: they were asked a question, and the answer is no."""
+"""What commands print that fail without an ``error:`` line: the answer is no, or there is none."""
 
-_GRUMBLES = {"version": re.compile(rb"error: failed to get the daemon version")}
+_SAYS_YES = {
+    "iface-destroy": rb"\AInterface [^\n]* destroyed\n",
+    "net-update": rb"\AUpdated network ",
+    "nodedev-update": rb"\AUpdated node device ",
+}
+"""What commands print that have succeeded, whatever their exit status and ``error:`` lines say."""
+
+_GRUMBLES = {
+    "pool-list": rb"error: Could not retrieve pool information",
+    "undefine": rb"error: (Missing storage volume name|Storage pool '.*' for volume|Storage volume '.*not managed by)",
+    "version": rb"error: failed to get the daemon version",
+}
 """The ``error:`` lines of commands that succeed all the same."""
 
 _NEWS = re.compile(
@@ -71,28 +85,37 @@ def masked(text: str, hidden: Sequence[str]) -> str:
     return text
 
 
-def judged(command: str, reply: Reply, *, reads: bool) -> Result:
-    """The result that a process of its own would have had, for what `command` printed at the prompt.
+def goes_alone(words: Sequence[str]) -> bool:
+    """Whether a command is never for the prompt."""
+    return words[0] in _ALONE or "--interactive" in words or "--edit" in words
+
+
+def judged(command: str, stdout: bytes, stderr: bytes, *, reads: bool, return_code: int = 0) -> Result:
+    """The result of `command`, which printed this at the prompt, or in a process that ended with `return_code`.
 
     A connection that breaks while a command reads lets some commands leave out what they could not get, and succeed. So
     what only `reads` has failed if the connection was lost, and not back before the command began.
     """
-    stdout, stderr = reply
-    failed = command in _SAYS_NO and _SAYS_NO[command].search(stdout) is not None
+    failed = return_code != 0 or _says(_SAYS_NO, command, stdout)
     if b"error: " in stderr:
         news = _NEWS.match(stderr)
         is_back, is_lost = (bool(news[2]), bool(news[1]) and not news[2]) if news else (False, False)
         rest = stderr[news.end() :] if news else stderr
-        has_error = _has_error(command, rest)
-        failed = failed or has_error or (is_lost and reads)
+        failed = failed or _has_error(command, rest) or (is_lost and reads)
         if is_back or not failed:
             stderr = rest
-    return Result(int(failed), _text(stdout), _text(stderr))
+    if failed and _says(_SAYS_YES, command, stdout):
+        failed, return_code = False, 0
+    return Result(return_code or int(failed), _text(stdout), _text(stderr))
+
+
+def _says(table: Mapping[str, bytes], command: str, output: bytes) -> bool:
+    return command in table and re.search(table[command], output) is not None
 
 
 def _has_error(command: str, stderr: bytes) -> bool:
-    grumble = _GRUMBLES.get(command)
-    return any(line.startswith(b"error: ") and not (grumble and grumble.match(line)) for line in stderr.split(b"\n"))
+    errors = [line for line in stderr.split(b"\n") if line.startswith(b"error: ")]
+    return not all(_says(_GRUMBLES, command, line) for line in errors)
 
 
 def _text(data: bytes) -> str:

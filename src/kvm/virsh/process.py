@@ -7,6 +7,7 @@ from typing import cast
 
 import unix
 from kvm import errors
+from kvm.virsh import manners
 from unix.result import Result
 
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "C", "VIRSH_DEBUG": "4"}
@@ -20,19 +21,22 @@ class OneProcessEach:
         self._host = host
         self._connect = [f"--connect={uri}"] if uri is not None else []
 
-    def run_words(self, words: Sequence[unix.Argument], data: bytes | None = None) -> Result:
-        """Run virsh with the words of one command, `data` on its standard input."""
+    def run_words(self, words: Sequence[str], data: bytes | None = None, *, reads: bool = False) -> Result:
+        """Run virsh with the words of one command, `data` on its standard input; does the command only read?"""
         try:
             envs = {**cast(Mapping[str, str], self._host.get_control("envs")), **ENVIRONMENT}
-            with self._host.set_controls(decode="utf-8", envs=envs):
+            with self._host.set_controls(decode=None, envs=envs):
                 result = self._host.run(["virsh", *self._connect, *words], input=data)
         except unix.CommandTimeoutError as error:
             return timed_out(error.timeout)
         except unix.ArgumentError as error:
-            raise errors.InvalidArgumentError(str(error), command=[str(word) for word in words]) from error
-        if result.return_code == 127 and "virsh" in result.stderr:
+            raise errors.InvalidArgumentError(str(error), command=words) from error
+        stdout, stderr = cast(
+            tuple[bytes, bytes], (result.stdout, result.stderr)
+        )  # bytes, because nothing decodes them
+        if result.return_code == 127 and b"virsh" in stderr:
             raise no_virsh(self._host)
-        return result
+        return manners.judged(words[0], stdout, stderr, reads=reads, return_code=result.return_code)
 
 
 def no_virsh(host: unix.Host) -> errors.NoVirshError:

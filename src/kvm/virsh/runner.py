@@ -76,16 +76,16 @@ class Runner:
         _close(self._sessions)
 
     def _goes_live(self, line: _Line) -> bool:
-        if line.name in manners.ALONE or "--interactive" in line.words or not prompt.carries(line.words):
+        if manners.goes_alone(line.words) or not prompt.carries(line.words):
             return False
         return self._in_process or line.name not in manners.LONG
 
     def _apart(self, line: _Line, data: bytes | None) -> Result:
         """Run a command in a process of its own; but what changes a driver in virsh has to go there, by a file."""
         if data is None or not (self._in_process and prompt.carries(line.words)):
-            result = self._processes.run_words(line.words, data)
+            result = self._processes.run_words(line.words, data, reads=line.reads)
             again = line.reads and _is_lost(line, result)
-            return self._processes.run_words(line.words, data) if again else result
+            return self._processes.run_words(line.words, data, reads=True) if again else result
         written, path, stderr = self._host.run(["sh", "-c", _TO_FILE], input=data)
         if not written:
             raise KvmError(f"virsh {line.name}: cannot put the XML into a file on {self._host}: {stderr.strip()}")
@@ -131,7 +131,7 @@ class Runner:
 
         def take(reply: prompt.Reply) -> None:
             line = lines[len(results)]
-            results.append(manners.judged(line.name, reply, reads=line.reads))
+            results.append(manners.judged(line.name, *reply, reads=line.reads))
             if early and results[-1].status:
                 early(len(results) - 1, results[-1])
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _PIPE_SIZE = 1 << 20
 
+_SHORT = 5.0
+"""Milliseconds for which standard output may wait to be read: virsh writes it in many small pieces."""
+
 
 class Session:
     """A virsh on `host`, waiting at its prompt; connected to `uri`, or to virsh's own default.
@@ -38,6 +41,8 @@ class Session:
             pipe.fileno() for pipe in (self._process.stdin, self._process.stdout, self._process.stderr) if pipe
         )
         self._poll = select.poll()
+        self._said = select.poll()
+        self._said.register(self._err, select.POLLIN)
         for descriptor in (self._in, self._out, self._err):
             os.set_blocking(descriptor, False)
             with contextlib.suppress(OSError):
@@ -57,19 +62,23 @@ class Session:
         to_write = self._write(to_write)
         left_to_answer = len(commands)
         while left_to_answer and self._out in self._open:
-            if to_write:
-                self._poll.register(self._in, select.POLLOUT)
-            left = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
-            ready = self._poll.poll(left)
-            if to_write:
-                self._poll.unregister(self._in)
-            if not ready:
-                break
-            for descriptor, _ in ready:
-                if descriptor == self._in:
-                    to_write = self._write(to_write)
-                else:
-                    self._read(descriptor)
+            if not to_write and self._said.poll(_SHORT):
+                self._read(self._err)
+                self._read(self._out)
+            else:
+                if to_write:
+                    self._poll.register(self._in, select.POLLOUT)
+                left = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
+                ready = self._poll.poll(left)
+                if to_write:
+                    self._poll.unregister(self._in)
+                if not ready:
+                    break
+                for descriptor, _ in ready:
+                    if descriptor == self._in:
+                        to_write = self._write(to_write)
+                    else:
+                        self._read(descriptor)
             for reply in self._conversation.replies():
                 left_to_answer -= 1
                 take(reply)
@@ -134,6 +143,8 @@ class Session:
             self._open[descriptor](data)
         else:
             self._poll.unregister(descriptor)
+            if descriptor == self._err:
+                self._said.unregister(descriptor)
             del self._open[descriptor]
 
 

@@ -87,7 +87,7 @@ def compare_all(uri: str) -> None:
 
 def floors(uri: str, connection: libvirt.virConnect, names: list[str]) -> None:
     """What virsh's prompt takes for the same, with nothing around it: no faster is possible through it."""
-    env = {**os.environ, **PROMPT, **VIRSH}
+    env = {**os.environ, **PROMPT, **VIRSH, "LC_ALL": "C.UTF-8"}
     pipe = subprocess.PIPE
     with subprocess.Popen(["virsh", "-c", uri], stdin=pipe, stdout=pipe, stderr=pipe, env=env) as virsh:
         assert virsh.stdin

@@ -11,6 +11,8 @@ import pytest
 import kvm
 import unix
 from libvirtd import Libvirtd, missing
+from sshd import Sshd
+from sshd import missing as missing_for_ssh
 
 
 @pytest.fixture(scope="session")
@@ -23,36 +25,58 @@ def libvirtd() -> Iterator[Libvirtd]:
     daemon.stop()
 
 
+@pytest.fixture(scope="session")
+def sshd() -> Iterator[Sshd]:
+    """An sshd of the tests' own, which nobody breaks."""
+    if lacking := missing_for_ssh():
+        pytest.fail(f"these tests need {', '.join(lacking)}: `make test` installs them", pytrace=False)
+    sshd = Sshd()
+    yield sshd
+    sshd.remove()
+
+
+@pytest.fixture(scope="session", params=["local", "remote"])
+def host(request: pytest.FixtureRequest) -> Iterator[unix.Host]:
+    """This machine, and this machine once more, by SSH."""
+    if request.param == "local":
+        yield unix.Local(timeout=60)
+    else:
+        with request.getfixturevalue("sshd").connect({"timeout": 60}) as remote:
+            yield remote
+
+
 @pytest.fixture
-def hypervisor(libvirtd: Libvirtd) -> Iterator[kvm.Hypervisor]:
+def hypervisor(host: unix.Host, libvirtd: Libvirtd) -> Iterator[kvm.Hypervisor]:
     """The hypervisor of the tests' own libvirtd, with QEMU."""
-    with kvm.Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor:
+    with kvm.Hypervisor(host, libvirtd.uri) as hypervisor:
         yield hypervisor
 
 
 @pytest.fixture
-def test_driver() -> Iterator[kvm.Hypervisor]:
+def test_driver(host: unix.Host) -> Iterator[kvm.Hypervisor]:
     """libvirt's in-process test hypervisor, a new one."""
-    with kvm.Hypervisor(unix.Local(timeout=60), "test:///default") as hypervisor:
+    with kvm.Hypervisor(host, "test:///default") as hypervisor:
         yield hypervisor
 
 
 @pytest.fixture
-def estate(tmp_path: Path) -> Iterator[Estate]:
+def estate(host: unix.Host, tmp_path: Path) -> Iterator[Estate]:
     """A maker of test hypervisors with domains of one's own."""
     with ExitStack() as made:
-        yield Estate(tmp_path, made)
+        yield Estate(host, tmp_path, made)
 
 
 class Estate:
     """Describes test hypervisors in files for libvirt's test driver."""
 
-    def __init__(self, directory: Path, made: ExitStack) -> None:
+    def __init__(self, host: unix.Host, directory: Path, made: ExitStack) -> None:
+        self._host = host
         self._directory = directory
         self._made = made
 
     def __call__(self, *names: str, title: str = "") -> kvm.Hypervisor:
-        """A test hypervisor with domains of these names."""
+        """A test hypervisor with domains of these names; it takes the place of the one before."""
+        self._made.close()
         from lxml import etree
 
         node = etree.Element("node")
@@ -66,4 +90,4 @@ class Estate:
             etree.SubElement(etree.SubElement(domain, "os"), "type").text = "hvm"
         file = self._directory / "node.xml"
         file.write_bytes(etree.tostring(node))
-        return self._made.enter_context(kvm.Hypervisor(unix.Local(timeout=60), f"test://{file}"))
+        return self._made.enter_context(kvm.Hypervisor(self._host, f"test://{file}"))

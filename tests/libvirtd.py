@@ -96,12 +96,15 @@ class Libvirtd:
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Have the daemon not answer for the duration of a block."""
-        pid = self.pid
-        os.kill(pid, signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(pid, signal.SIGCONT)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Have the daemon answer again."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def log(self) -> str:
         files = [self.home / "out", self.home / "log" / "libvirtd.log"]

@@ -296,7 +296,7 @@ SAID: list[tuple[str, type[KvmError]]] = [
     ("error: Failed\nerror: Timed out during operation: cannot acquire state change lock\n", CommandTimeoutError),
     ("error: Failed to list domains\nerror: Cannot recv data: Connection reset by peer\n", ConnectionLostError),
     (
-        "error: Disconnected from qemu:///system due to end of file\nerror: failed to get domain 'x'\n",
+        "error: error: Disconnected from qemu:///system due to end of file\nerror: failed to get domain 'x'\n",
         ConnectionLostError,
     ),
     (

@@ -58,16 +58,19 @@ def daemon() -> Iterator[Libvirtd]:
 
 
 def virshes() -> list[int]:
-    """The virsh processes that this one has started."""
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
+    """The virsh processes that this one has started, or an sshd of its own."""
+    names, parents = {}, {}
+    for number in map(int, filter(str.isdecimal, os.listdir("/proc"))):
         try:
-            parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and Path(f"/proc/{name}/comm").read_text() == "virsh\n":
-                found.append(int(name))
+            before, _, behind = Path(f"/proc/{number}/stat").read_text().rpartition(")")
+            names[number], parents[number] = before.partition("(")[2], int(behind.split()[1])
         except (OSError, IndexError):
             continue
-    return found
+
+    def is_ours(number: int) -> bool:
+        return number == os.getpid() or (number in parents and is_ours(parents[number]))
+
+    return [number for number, name in names.items() if name == "virsh" and is_ours(number)]
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> bool:
@@ -278,9 +281,9 @@ VALUES = {
 }  # fmt: skip
 """What the test hypervisor has, for options of these names."""
 
-UNSTEADY = {"dump", "managedsave", "migrate", "save", "restore", "capabilities"}
+UNSTEADY = {"dump", "managedsave", "migrate", "save", "restore", "capabilities", "screenshot"}
 """Commands in which virsh hangs now and then, waiting for its own thread; one that (in 7.0) tells the errno of
-something before; and one that counts free pages."""
+something before; one that counts free pages; and one that makes a file named by the time."""
 
 
 def command_lines(group: str) -> Iterator[list[str]]:

@@ -2,21 +2,19 @@
 
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unix import Local
+from unix import Host, Local
 
-host = Local()
 NAMES = ["plain", "two  words", " leading", "-rf", "new\nline", "漢字😀", "quote'\"", "$(id)", "back\\slash", "\udcff"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_name_is_written_read_listed_and_removed(tmp_path: Path, name: str) -> None:
+def test_any_name_is_written_read_listed_and_removed(host: Host, tmp_path: Path, name: str) -> None:
     path = os.path.join(tmp_path, name)
     assert not host.exists(path)
     host.write(path, b"\0\xff data")
@@ -28,13 +26,13 @@ def test_any_name_is_written_read_listed_and_removed(tmp_path: Path, name: str) 
 
 @given(st.binary())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_was_written_is_read(tmp_path: Path, content: bytes) -> None:
+def test_what_was_written_is_read(host: Host, tmp_path: Path, content: bytes) -> None:
     path = str(tmp_path / "file")
     host.write(path, content)
     assert host.read(path) == content
 
 
-def test_open_is_binary_and_a_context_manager(tmp_path: Path) -> None:
+def test_open_is_binary_and_a_context_manager(host: Host, tmp_path: Path) -> None:
     path = str(tmp_path / "file")
     with host.open(path, "w") as file:
         file.write(b"\xff")
@@ -44,11 +42,14 @@ def test_open_is_binary_and_a_context_manager(tmp_path: Path) -> None:
         assert file.read() == b"\xffmore"
 
 
-def test_a_new_file_has_the_usual_mode_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
+def test_a_new_file_has_the_usual_mode_and_an_old_one_keeps_its_own(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "file"
+    host.write(str(path), "x")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    path.unlink()
     umask = os.umask(0o027)
     try:
-        host.write(str(path), "text é")
+        Local().write(str(path), "text é")
     finally:
         os.umask(umask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
@@ -58,7 +59,7 @@ def test_a_new_file_has_the_usual_mode_and_an_old_one_keeps_its_own(tmp_path: Pa
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_file_as_it_was(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("before")
     with pytest.raises(TypeError):
@@ -67,7 +68,7 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_writing_through_a_symbolic_link_keeps_the_link(tmp_path: Path) -> None:
+def test_writing_through_a_symbolic_link_keeps_the_link(host: Host, tmp_path: Path) -> None:
     (tmp_path / "target").write_text("before")
     (tmp_path / "link").symlink_to("target")
     host.write(str(tmp_path / "link"), "after")
@@ -75,12 +76,12 @@ def test_writing_through_a_symbolic_link_keeps_the_link(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "after"
 
 
-def test_writing_to_a_device_writes_to_the_device() -> None:
+def test_writing_to_a_device_writes_to_the_device(host: Host) -> None:
     host.write("/dev/null", b"x")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
-def test_a_file_whose_directory_takes_no_other_is_written_in_place() -> None:
+def test_a_file_whose_directory_takes_no_other_is_written_in_place(host: Host) -> None:
     path = f"/proc/{os.getpid()}/coredump_filter"
     before = host.read(path)
     host.write(path, "0x32")
@@ -91,8 +92,8 @@ def test_a_file_whose_directory_takes_no_other_is_written_in_place() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system to fill")
-def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], check=True)
+def test_a_full_disk_leaves_the_file_as_it_was(host: Host, tmp_path: Path) -> None:
+    assert host.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path])
     try:
         path = str(tmp_path / "file")
         host.write(path, b"a" * 700_000)
@@ -101,16 +102,16 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         assert host.read(path) == b"a" * 700_000
         assert host.listdir(str(tmp_path)) == ["file"]
     finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        host.run(["umount", tmp_path])
 
 
-def test_a_path_may_be_a_path(tmp_path: Path) -> None:
+def test_a_path_may_be_a_path(host: Host, tmp_path: Path) -> None:
     host.write(tmp_path / "file", "x")
     assert host.read(tmp_path / "file") == b"x"
     assert host.listdir(tmp_path) == ["file"]
 
 
-def test_the_bits_of_a_mode_are_all_kept(tmp_path: Path) -> None:
+def test_the_bits_of_a_mode_are_all_kept(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     path.chmod(0o6755)
@@ -118,7 +119,7 @@ def test_the_bits_of_a_mode_are_all_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o6755
 
 
-def test_directories_are_made_and_removed(tmp_path: Path) -> None:
+def test_directories_are_made_and_removed(host: Host, tmp_path: Path) -> None:
     deep = str(tmp_path / "a" / "b")
     with pytest.raises(FileNotFoundError):
         host.mkdir(deep)
@@ -132,7 +133,7 @@ def test_directories_are_made_and_removed(tmp_path: Path) -> None:
     assert host.listdir(str(tmp_path)) == []
 
 
-def test_removing_a_link_to_a_directory_leaves_the_directory(tmp_path: Path) -> None:
+def test_removing_a_link_to_a_directory_leaves_the_directory(host: Host, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir" / "file").touch()
     (tmp_path / "link").symlink_to("dir")
@@ -140,14 +141,14 @@ def test_removing_a_link_to_a_directory_leaves_the_directory(tmp_path: Path) -> 
     assert (tmp_path / "dir" / "file").exists()
 
 
-def test_what_is_not_there_raises_as_python_does(tmp_path: Path) -> None:
+def test_what_is_not_there_raises_as_python_does(host: Host, tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     for operation in (host.read, host.listdir, host.remove, host.open):
         with pytest.raises(FileNotFoundError):
             operation(missing)
 
 
-def test_which_finds_programs(tmp_path: Path) -> None:
+def test_which_finds_programs(host: Host, tmp_path: Path) -> None:
     assert host.which("sh") in ("/bin/sh", "/usr/bin/sh")
     assert host.which("no-such-command") is None
     program = tmp_path / "mine"

@@ -13,12 +13,7 @@ from pathlib import Path
 import pytest
 
 import unix
-from unix import CommandTimeoutError, Local, Result
-
-
-@pytest.fixture
-def host() -> Local:
-    return Local()
+from unix import CommandTimeoutError, Host, Local, Result
 
 
 def descriptors() -> set[str]:
@@ -52,7 +47,7 @@ def until(condition: object, seconds: float = 5) -> bool:
     return False
 
 
-def test_a_result_unpacks_to_status_and_both_outputs(host: Local) -> None:
+def test_a_result_unpacks_to_status_and_both_outputs(host: Host) -> None:
     status, stdout, stderr = host.execute("sh", "-c", "echo out; echo err >&2; exit 3")
     assert (status, stdout, stderr) == (False, "out\n", "err\n")
     result = host.execute("sh", "-c", "exit 3")
@@ -66,11 +61,11 @@ def test_a_result_pickles_whole() -> None:
     assert (result, result.return_code) == ((False, "out", "err"), 3)
 
 
-def test_a_command_killed_by_a_signal_has_a_negative_return_code(host: Local) -> None:
+def test_a_command_killed_by_a_signal_has_a_negative_return_code(host: Host) -> None:
     assert host.execute("sh", "-c", "kill -9 $$").return_code == -signal.SIGKILL
 
 
-def test_a_command_that_does_not_exist_or_cannot_run_is_told_as_a_shell_would(host: Local, tmp_path: Path) -> None:
+def test_a_command_that_does_not_exist_or_cannot_run_is_told_as_a_shell_would(host: Host, tmp_path: Path) -> None:
     missing = host.execute("no-such-command")
     assert (missing.return_code, missing.stderr) == (127, "no-such-command: command not found\n")
     (tmp_path / "data").write_text("no program")
@@ -89,17 +84,17 @@ def test_a_command_that_is_nowhere_is_not_found_even_if_some_directory_may_not_b
     assert (missing.return_code, missing.stderr) == (127, "no-such-command: command not found\n")
 
 
-def test_run_passes_words_verbatim_and_feeds_its_input(host: Local) -> None:
+def test_run_passes_words_verbatim_and_feeds_its_input(host: Host) -> None:
     assert host.run(["cat", "-"], input="a\nb é").stdout == "a\nb é"
     assert host.run(["cat"], input=b"\xff").stdout == "\udcff"
     assert host.run(["cat"]).stdout == ""
 
 
-def test_a_command_that_does_not_read_its_input_is_no_error(host: Local) -> None:
+def test_a_command_that_does_not_read_its_input_is_no_error(host: Host) -> None:
     assert host.run(["true"], input=b"x" * 10_000_000)
 
 
-def test_100_megabytes_on_both_outputs_at_once_arrive_whole(host: Local) -> None:
+def test_100_megabytes_on_both_outputs_at_once_arrive_whole(host: Host) -> None:
     size = 100_000_000
     script = f"head -c {size} /dev/zero | tr '\\0' a & head -c {size} /dev/zero | tr '\\0' b >&2; wait"
     _, stdout, stderr = host.run(["sh", "-c", script])
@@ -108,7 +103,7 @@ def test_100_megabytes_on_both_outputs_at_once_arrive_whole(host: Local) -> None
     assert set(stderr) == {"b"}
 
 
-def test_a_timeout_ends_the_whole_process_group_and_raises(host: Local, tmp_path: Path) -> None:
+def test_a_timeout_ends_the_whole_process_group_and_raises(host: Host, tmp_path: Path) -> None:
     script = f"trap '' TERM; sleep 60 & (sleep 60; sleep 60) & echo $$ > {tmp_path}/pid; sleep 60; sleep 60"
     started = time.monotonic()
     with pytest.raises(CommandTimeoutError, match=r"sh did not end within 0.3 s"), host.set_controls(timeout=0.3):
@@ -118,19 +113,19 @@ def test_a_timeout_ends_the_whole_process_group_and_raises(host: Local, tmp_path
     assert until(lambda: not processes_of_session(leader))
 
 
-def test_a_timeout_given_to_run_overrides_the_control(host: Local) -> None:
+def test_a_timeout_given_to_run_overrides_the_control(host: Host) -> None:
     with host.set_controls(timeout=60), pytest.raises(CommandTimeoutError) as raised:
         host.run(["sleep", "60"], timeout=0.1)
     assert (raised.value.timeout, raised.value.command) == (0.1, ["sleep", "60"])
     assert isinstance(raised.value, TimeoutError)
 
 
-def test_a_timeout_holds_although_a_background_child_keeps_the_output_open(host: Local) -> None:
+def test_a_timeout_holds_although_a_background_child_keeps_the_output_open(host: Host) -> None:
     with host.set_controls(timeout=0.3), pytest.raises(CommandTimeoutError):
         host.execute("sh", "-c", "sleep 60 & exit 0")
 
 
-def test_1000_calls_leak_no_descriptor_and_no_process(host: Local) -> None:
+def test_1000_calls_leak_no_descriptor_and_no_process(host: Host) -> None:
     host.execute("true")
     before, children = descriptors(), child_processes()
     for number in range(250):
@@ -143,7 +138,7 @@ def test_1000_calls_leak_no_descriptor_and_no_process(host: Local) -> None:
     assert child_processes() == children
 
 
-def test_lines_come_while_the_command_still_runs(host: Local) -> None:
+def test_lines_come_while_the_command_still_runs(host: Host) -> None:
     lines = host.iter("sh", "-c", "echo one; read never; echo two")
     assert next(lines) == ("stdout", "one")
     assert list(lines) == [("stdout", "two"), ("status", True)]
@@ -154,7 +149,7 @@ def test_lines_come_while_the_command_still_runs(host: Local) -> None:
     running.close()  # type: ignore[attr-defined]
 
 
-def test_lines_of_both_outputs_are_told_apart_and_an_unfinished_one_is_not_lost(host: Local) -> None:
+def test_lines_of_both_outputs_are_told_apart_and_an_unfinished_one_is_not_lost(host: Host) -> None:
     lines = list(host.iter("sh", "-c", "printf 'a\\n\\nb'; printf 'c' >&2; exit 1"))
     assert [line for name, line in lines if name == "stdout"] == ["a", "", "b"]
     assert ("stderr", "c") in lines
@@ -162,7 +157,7 @@ def test_lines_of_both_outputs_are_told_apart_and_an_unfinished_one_is_not_lost(
 
 
 @pytest.mark.parametrize("leave", ["close", "drop", "timeout"])
-def test_leaving_an_iteration_ends_the_command(host: Local, leave: str) -> None:
+def test_leaving_an_iteration_ends_the_command(host: Host, leave: str) -> None:
     with host.set_controls(timeout=0.3 if leave == "timeout" else None):
         lines = host.iter("sh", "-c", "echo $$; sleep 60 & sleep 60")
     _, leader = next(lines)
@@ -175,14 +170,14 @@ def test_leaving_an_iteration_ends_the_command(host: Local, leave: str) -> None:
     assert until(lambda: not processes_of_session(int(leader)))
 
 
-def test_an_iteration_that_never_began_ends_its_command(host: Local, tmp_path: Path) -> None:
+def test_an_iteration_that_never_began_ends_its_command(host: Host, tmp_path: Path) -> None:
     lines = host.iter("sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 60")
     assert until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
     del lines
     assert until(lambda: not processes_of_session(int((tmp_path / "pid").read_text())))
 
 
-def test_a_held_process_has_three_binary_pipes_and_ends_with_its_block(host: Local) -> None:
+def test_a_held_process_has_three_binary_pipes_and_ends_with_its_block(host: Host) -> None:
     with host.popen(["sh", "-c", "read line; echo got $line; echo err >&2; sleep 60 & sleep 60"]) as process:
         assert process.stdin
         assert process.stdout
@@ -196,7 +191,7 @@ def test_a_held_process_has_three_binary_pipes_and_ends_with_its_block(host: Loc
 
 
 @pytest.mark.parametrize("reap", [True, False])
-def test_a_block_ends_also_what_has_outlived_its_leader(host: Local, reap: bool) -> None:
+def test_a_block_ends_also_what_has_outlived_its_leader(host: Host, reap: bool) -> None:
     with host.popen(["sh", "-c", "sleep 60 > /dev/null 2>&1 & echo done"]) as process:
         assert process.stdout
         assert process.stdout.read() == b"done\n"
@@ -205,7 +200,8 @@ def test_a_block_ends_also_what_has_outlived_its_leader(host: Local, reap: bool)
     assert until(lambda: not processes_of_session(process.pid))
 
 
-def test_a_timeout_ends_all_that_has_the_terminal(host: Local, tmp_path: Path) -> None:
+def test_a_timeout_ends_all_that_has_the_terminal(tmp_path: Path) -> None:
+    host = Local()
     script = f"sh -c 'echo $$ > {tmp_path}/pid; sleep 60; true'; true"
     with host.set_controls(timeout=0.5), pytest.raises(CommandTimeoutError):
         host.interactive("sh", "-c", script)
@@ -213,7 +209,7 @@ def test_a_timeout_ends_all_that_has_the_terminal(host: Local, tmp_path: Path) -
     assert until(lambda: not leader.exists())
 
 
-def test_a_reader_that_takes_its_time_is_no_timeout(host: Local) -> None:
+def test_a_reader_that_takes_its_time_is_no_timeout(host: Host) -> None:
     with host.set_controls(timeout=0.3):
         lines = host.iter("printf", "a\\nb\\n")
     found = []
@@ -223,7 +219,7 @@ def test_a_reader_that_takes_its_time_is_no_timeout(host: Local) -> None:
     assert found == [("stdout", "a"), ("stdout", "b"), ("status", True)]
 
 
-def test_a_long_line_comes_whole(host: Local) -> None:
+def test_a_long_line_comes_whole(host: Host) -> None:
     name, line = next(host.iter("sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' a; echo"))
     assert (name, len(line)) == ("stdout", 20_000_000)  # type: ignore[arg-type]
 
@@ -263,7 +259,7 @@ def test_interactive_hands_over_the_terminal() -> None:
     os.close(parent)
 
 
-def test_many_threads_run_commands_at_once(host: Local) -> None:
+def test_many_threads_run_commands_at_once(host: Host) -> None:
     answers: dict[int, str] = {}
 
     def ask(number: int) -> None:
@@ -292,7 +288,7 @@ def no_descriptor_leaks() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_descriptor_leaks")
-def test_a_timeout_leaks_no_descriptor(host: Local) -> None:
+def test_a_timeout_leaks_no_descriptor(host: Host) -> None:
     for _ in range(5):
         with pytest.raises(unix.CommandTimeoutError):
             host.run(["sleep", "60"], timeout=0.05)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unix import ArgumentError, Local
+from unix import ArgumentError, Host, Local
 from unix.words import command_line, encode, options_to_words, split, word
 
 anything = st.one_of(
@@ -22,15 +22,16 @@ def as_bytes(argument: str | bytes) -> bytes:
 
 
 @given(st.lists(anything, min_size=1, max_size=5))
-def test_a_process_receives_each_argument_byte_for_byte(arguments: list[str | bytes]) -> None:
-    printed = Local().execute("printf", "%s\\0", *arguments)
+def test_a_process_receives_each_argument_byte_for_byte(host: Host, arguments: list[str | bytes]) -> None:
+    printed = host.execute("printf", "%s\\0", *arguments)
     received = printed.stdout.encode("utf-8", "surrogateescape").split(b"\0")[:-1]
     assert received == [as_bytes(argument) for argument in arguments]
 
 
 @given(st.lists(anything, min_size=1, max_size=5))
-def test_under_a_shell_each_argument_still_arrives_byte_for_byte(arguments: list[str | bytes]) -> None:
-    printed = Local(shell=True).execute("printf '%s\\0'", *arguments)
+def test_under_a_shell_each_argument_still_arrives_byte_for_byte(host: Host, arguments: list[str | bytes]) -> None:
+    with host.set_controls(shell=True):
+        printed = host.execute("printf '%s\\0'", *arguments)
     received = printed.stdout.encode("utf-8", "surrogateescape").split(b"\0")[:-1]
     assert received == [as_bytes(argument) for argument in arguments]
 
@@ -57,14 +58,15 @@ def test_under_a_shell_each_argument_still_arrives_byte_for_byte(arguments: list
         "\t",
     ],
 )
-def test_nothing_that_a_shell_would_expand_is_expanded(hostile: str) -> None:
-    assert Local().execute("printf", "<%s>", hostile).stdout == f"<{hostile}>"
-    assert Local(shell="/bin/sh").execute("printf '<%s>'", hostile).stdout == f"<{hostile}>"
+def test_nothing_that_a_shell_would_expand_is_expanded(host: Host, hostile: str) -> None:
+    assert host.execute("printf", "<%s>", hostile).stdout == f"<{hostile}>"
+    with host.set_controls(shell="/bin/sh"):
+        assert host.execute("printf '<%s>'", hostile).stdout == f"<{hostile}>"
 
 
-def test_undecodable_bytes_arrive_and_come_back_as_surrogates() -> None:
-    assert Local().execute("printf", "%s", b"\xff\xfe").stdout == "\udcff\udcfe"
-    assert Local().execute("printf", "%s", "\udcff\udcfe").stdout.encode("utf-8", "surrogateescape") == b"\xff\xfe"
+def test_undecodable_bytes_arrive_and_come_back_as_surrogates(host: Host) -> None:
+    assert host.execute("printf", "%s", b"\xff\xfe").stdout == "\udcff\udcfe"
+    assert host.execute("printf", "%s", "\udcff\udcfe").stdout.encode("utf-8", "surrogateescape") == b"\xff\xfe"
 
 
 @pytest.mark.parametrize(
@@ -114,27 +116,29 @@ def test_a_word_encodes_to_the_bytes_that_it_was_made_of(argument: str | bytes) 
 
 
 @pytest.mark.parametrize("argument", ["a\0b", b"a\0b", "\ud800", None, True, ["a"], object()])
-def test_what_cannot_be_an_argument_is_refused_before_anything_runs(argument: object, tmp_path: Path) -> None:
+def test_what_cannot_be_an_argument_is_refused_before_anything_runs(
+    host: Host, argument: object, tmp_path: Path
+) -> None:
     mark = tmp_path / "ran"
     with pytest.raises(ArgumentError, match="argument"):
-        Local().execute("touch", mark, argument)  # type: ignore[arg-type]
+        host.execute("touch", mark, argument)  # type: ignore[arg-type]
     assert not mark.exists()
 
 
 @pytest.mark.parametrize("command", ["", "  ", "echo 'a", None, 5, ["ls"]])
-def test_a_command_that_is_none_is_refused(command: object) -> None:
+def test_a_command_that_is_none_is_refused(host: Host, command: object) -> None:
     with pytest.raises(ArgumentError):
-        Local().execute(command)  # type: ignore[arg-type]
+        host.execute(command)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("given", ["\ud800", 5])
-def test_an_input_that_has_no_bytes_is_refused(given: object) -> None:
+def test_an_input_that_has_no_bytes_is_refused(host: Host, given: object) -> None:
     with pytest.raises(ArgumentError, match="input"):
-        Local().run(["cat"], input=given)  # type: ignore[arg-type]
+        host.run(["cat"], input=given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("argv", [[], "ls", b"ls", [None]])
-def test_a_command_line_that_is_none_is_refused(argv: object) -> None:
-    for operation in (Local().run, Local().popen):
+def test_a_command_line_that_is_none_is_refused(host: Host, argv: object) -> None:
+    for operation in (host.run, host.popen):
         with pytest.raises(ArgumentError):
             operation(argv)  # type: ignore[arg-type]

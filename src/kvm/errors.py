@@ -79,11 +79,13 @@ class UnreadableOutputError(KvmError):
 _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
     ConnectionLostError: (
         r"Failed to reconnect to the hypervisor",
+        r"lost the connection to ",
+        r"the session on .* ended before",
         r"Disconnected from .* due to",
         r"(internal error: )?client socket is closed",
         r"(Cannot|Unable to) (recv|send|read|write) data: (?!ssh:|Host key)",
         r"End of file while (reading|writing) data",
-        r"(error: )?(no valid connection|invalid connection pointer)",
+        r"(no valid connection|invalid connection pointer)",
     ),
     AgentError: (
         r"Guest agent is not responding",
@@ -150,8 +152,18 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"File '.*' does not contain",
         r"cell number must be",
     ),
-    CannotConnectError: (r"failed to connect to the hypervisor", r"no connection driver available"),
+    CannotConnectError: (
+        r"failed to connect to the hypervisor",
+        r"no connection driver available",
+        r"cannot connect to |this Remote is not connected",
+    ),
 }
+
+_PREFIX = re.compile(r"\A(error: )+")
+"""What an error begins with; twice if two threads of virsh complain at the same time."""
+
+_OF_SSH = re.compile(r"cannot connect to |this Remote is not connected")
+"""What says itself what to do."""
 
 
 @cache
@@ -175,11 +187,13 @@ def describe(kind: type[KvmError], message: str) -> str:
 
 def from_stderr(command: Sequence[str], stderr: str, return_code: int | None) -> KvmError:
     """The error that virsh's standard error tells of."""
-    said = [line.removeprefix("error: ") for line in stderr.split("\n") if line.startswith("error: ")]
+    said = [_PREFIX.sub("", line) for line in stderr.split("\n") if line.startswith("error: ")]
     reasons = said or [line for line in stderr.split("\n") if line.strip()] or ["it failed and did not say why"]
     kind = _kind(reasons)
     message = f"virsh {command[0] if command else ''}: {': '.join(reasons)}"
-    return kind(describe(kind, message), command=command, stderr=stderr, return_code=return_code)
+    if not _OF_SSH.match(reasons[0]):
+        message = describe(kind, message)
+    return kind(message, command=command, stderr=stderr, return_code=return_code)
 
 
 def _kind(reasons: Sequence[str]) -> type[KvmError]:

@@ -5,13 +5,24 @@
     >>> stdout
     'Linux\\n'
 
-`Local` is this machine. Standard library only.
+`Local` is this machine, `Remote` any that OpenSSH reaches. Standard library only.
 """
 
 from unix.controls import CONTROLS, Control, Controls
-from unix.errors import ArgumentError, CommandTimeoutError, ControlError, UnixError, UserError
+from unix.errors import (
+    ArgumentError,
+    AuthenticationError,
+    CommandTimeoutError,
+    ConnectError,
+    ConnectionLostError,
+    ControlError,
+    HostKeyError,
+    UnixError,
+    UserError,
+)
 from unix.host import Host
 from unix.local import Local
+from unix.remote import Remote, connect
 from unix.result import Result
 from unix.words import Argument, Option
 from unix.wrapper import Wrapper
@@ -20,15 +31,21 @@ __all__ = [
     "CONTROLS",
     "Argument",
     "ArgumentError",
+    "AuthenticationError",
     "CommandTimeoutError",
+    "ConnectError",
+    "ConnectionLostError",
     "Control",
     "ControlError",
     "Controls",
     "Host",
+    "HostKeyError",
     "Local",
     "Option",
+    "Remote",
     "Result",
     "UnixError",
     "UserError",
     "Wrapper",
+    "connect",
 ]

@@ -38,3 +38,19 @@ class CommandTimeoutError(UnixError, TimeoutError):
 
     def __str__(self) -> str:
         return f"{self.command[0]} did not end within {self.timeout:g} s and was stopped"
+
+
+class ConnectError(UnixError, ConnectionError):
+    """There is no connection to the host: it does not answer, refuses, or cannot be found. Nothing was run there."""
+
+
+class HostKeyError(ConnectError):
+    """The host's key is unknown, or is not the one that it had before."""
+
+
+class AuthenticationError(ConnectError):
+    """The host refuses this user with these keys or this password."""
+
+
+class ConnectionLostError(UnixError, ConnectionError):
+    """The connection broke; what became of the command is not known."""

@@ -92,9 +92,9 @@ class Host(ABC):
         from unix.process import CannotStartError
 
         try:
-            return self._start(words_of(argv))
+            return self._start(words_of(argv), held=True)
         except CannotStartError as error:
-            raise error.__cause__ or error from None
+            raise (error.__cause__ or error.as_os_error) from None
 
     def iter(self, command: str, *args: Argument, **options: Option) -> Iterator[Line]:
         """Run `command` as `execute` does, and yield its output while it comes.
@@ -137,10 +137,13 @@ class Host(ABC):
         return Result(attend(process, self._timeout()), decode(b""), decode(b""))
 
     @abstractmethod
-    def _start(self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False) -> Process:
+    def _start(
+        self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False, held: bool = False
+    ) -> Process:
         """Start `words` under the controls of the moment.
 
-        Without `stdin` its standard input is empty; with `terminal` it has this program's own three files.
+        Without `stdin` its standard input is empty; with `terminal` it has this program's own three files; it is `held`
+        if somebody else than this class reads its pipes.
         """
 
     # -- files -----------------------------------------------------------------------------------------------

@@ -34,7 +34,14 @@ class Local(Host):
     def __repr__(self) -> str:
         return "Local()"
 
-    def _start(self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False) -> Process:
+    def _start(
+        self,
+        words: Sequence[str],
+        *,
+        stdin: bool = True,
+        terminal: bool = False,
+        held: bool = False,  # noqa: ARG002  # it makes no difference here
+    ) -> Process:
         from unix import process
 
         controls = cast(Controls, self.controls)

@@ -1,8 +1,8 @@
-"""Processes of this machine: start one, feed it, read it, and end it with all that it started.
+"""Processes: what every running command can do, and those of this machine.
 
-Each gets a session of its own (unless it takes over the terminal), so that it can be ended as a whole and
-can never ask anything on the terminal. This is the only room that imports `subprocess`, and it is entered
-when the first command runs: importing `unix` stays cheap.
+A process here gets a session of its own (unless it takes over the terminal), so that it can be ended as a whole and
+can never ask anything on the terminal. This is the only room that imports `subprocess`, and it is entered when the
+first command runs: importing `unix` stays cheap.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import signal
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Literal
+from typing import IO, Literal, Self
 
 from unix.errors import CommandTimeoutError, UnixError
 from unix.words import encode
@@ -33,44 +34,106 @@ UNKILLABLE = 5.0
 
 _CHUNK = 1 << 16
 
+TimeoutExpired = subprocess.TimeoutExpired
+"""What `Process.wait` raises when the time is up."""
 
-class Process(subprocess.Popen[bytes]):
+
+class Process(ABC):
     """A running command with three binary pipes. As a context manager it is ended, with its group, with the block.
 
-    What it takes from `subprocess.Popen` works as there: `stdin`, `stdout`, `stderr`, `poll`, `wait`.
+    `words` is its command line; `stdin`, `stdout` and `stderr` are its pipes, None where it has none; `pid` is its
+    number, and that of its process group, on the host where it runs; `returncode` is None until it is known to have
+    ended, and then as in `unix.Result`.
     """
 
     words: list[str]
-    owns_group: bool
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+    pid: int
+    returncode: int | None
 
+    @abstractmethod
+    def poll(self) -> int | None:
+        """The return code, or None as long as the process runs."""
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the process, for at most `timeout` seconds (`TimeoutExpired`); its return code."""
+
+    @abstractmethod
     def end(self, grace: float = GRACE) -> int:
         """End the process and everything that it started in its process group, close its pipes; its return code.
 
         They are asked first (SIGTERM), and killed after `grace` seconds.
         """
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Let go of it without ending it: in a forked child it is the parent's."""
+
+    def concluded(self, stderr: bytes) -> bytes:
+        """Take from the end of standard error what only concerns the end of the process, which has come; the rest.
+
+        Raises what has become of the process if it did not end by itself.
+        """
+        return stderr
+
+    def close_pipes(self) -> None:
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+class LocalProcess(Process):
+    """A process of this machine; `owns_group` if it leads a process group of its own."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], words: Sequence[str], *, owns_group: bool) -> None:
+        self._popen = popen
+        self.words = list(words)
+        self.stdin, self.stdout, self.stderr = popen.stdin, popen.stdout, popen.stderr
+        self.pid = popen.pid
+        self._owns_group = owns_group
+
+    @property
+    def returncode(self) -> int | None:  # type: ignore[override]
+        return self._popen.returncode
+
+    def poll(self) -> int | None:
+        return self._popen.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        return self._popen.wait(timeout)
+
+    def end(self, grace: float = GRACE) -> int:
         if self._lives():
             self._signal(signal.SIGTERM)
             deadline = time.monotonic() + grace
             while self._lives() and time.monotonic() < deadline:
                 time.sleep(0.005)
             self._signal(signal.SIGKILL)
-        for pipe in (self.stdin, self.stdout, self.stderr):
-            if pipe:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        self.close_pipes()
         try:
             return self.wait(UNKILLABLE)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             raise UnixError(f"{self.words[0]} (process {self.pid}) runs as another user and cannot be ended") from None
 
-    def __exit__(self, *_: object) -> None:
-        self.end()
+    def forget(self) -> None:
+        self.close_pipes()
+        self._popen.returncode = 0  # there is nothing here to wait for
 
     def _lives(self) -> bool:
         """Whether the process or one of its group is still there."""
         if self.poll() is None:
             return True
-        if not self.owns_group or os.path.exists(f"/proc/{self.pid}"):  # reaped, so that is another process
+        if not self._owns_group or os.path.exists(f"/proc/{self.pid}"):  # reaped, so that is another process
             return False
         try:
             os.killpg(self.pid, 0)  # the number of a group stays taken as long as it has members
@@ -79,7 +142,7 @@ class Process(subprocess.Popen[bytes]):
         return True
 
     def _signal(self, number: int) -> None:
-        targets = [-self.pid] if self.owns_group else [self.pid, *_descendants(self.pid)]
+        targets = [-self.pid] if self._owns_group else [self.pid, *_descendants(self.pid)]
         for target in targets if self._lives() else ():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(target, number)
@@ -98,10 +161,12 @@ def _descendants(pid: int) -> list[int]:
 class CannotStartError(Exception):
     """There is no such command (127) or it cannot be started (126): the status and what a shell would say."""
 
-    def __init__(self, return_code: int, message: str) -> None:
-        super().__init__(return_code, message)
+    def __init__(self, return_code: int, words: Sequence[str], reason: str) -> None:
+        super().__init__(return_code, reason)
         self.return_code = return_code
-        self.said = message.encode("utf-8", "surrogateescape")
+        self.said = f"{words[0]}: {reason}\n".encode("utf-8", "surrogateescape")
+        number = errno.ENOENT if return_code == 127 else errno.EACCES
+        self.as_os_error = OSError(number, os.strerror(number), words[0])
 
 
 def start(
@@ -110,13 +175,15 @@ def start(
     env: Mapping[str, str],
     terminal: bool = False,
     stdin: bool = True,
+    stderr: int | None = None,
     user: int | None = None,
     group: int | None = None,
     extra_groups: Sequence[int] | None = None,
-) -> Process:
+) -> LocalProcess:
     """Start `words` with exactly the environment `env`, as `user` if given; raise `CannotStartError` if it can't.
 
-    Without `stdin` its standard input is empty; `terminal` leaves it this process's own three files.
+    Without `stdin` its standard input is empty; `terminal` leaves it this process's own three files; its standard error
+    may go to the descriptor `stderr`.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         raise UnixError(
@@ -129,12 +196,12 @@ def start(
         theirs, ours = os.pipe()
         os.fchown(theirs, user, -1)  # so that the command may open /dev/stdin
     try:
-        process = Process(
+        popen = subprocess.Popen(
             [encode(word) for word in words],
             env={encode(name): encode(text) for name, text in env.items()},
             stdin=None if terminal else theirs if theirs is not None else pipe if stdin else subprocess.DEVNULL,
             stdout=pipe,
-            stderr=pipe,
+            stderr=pipe if stderr is None else stderr,
             start_new_session=not terminal,
             user=user,
             group=group,
@@ -146,16 +213,14 @@ def start(
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):  # of this program, not the command
             raise
         missing = isinstance(error, FileNotFoundError | NotADirectoryError) or not _is_there(words[0], env)
-        reason = "command not found" if missing else error.strerror
-        raise CannotStartError(127 if missing else 126, f"{words[0]}: {reason}\n") from error
+        reason = "command not found" if missing else str(error.strerror)
+        raise CannotStartError(127 if missing else 126, words, reason) from error
     finally:
         if theirs is not None:
             os.close(theirs)
     if ours is not None:
-        process.stdin = open(ours, "wb")  # noqa: SIM115  # closed with the process
-    process.words = list(words)
-    process.owns_group = not terminal
-    return process
+        popen.stdin = open(ours, "wb")  # noqa: SIM115  # closed with the process
+    return LocalProcess(popen, words, owns_group=not terminal)
 
 
 def _is_there(program: str, env: Mapping[str, str]) -> bool:
@@ -166,45 +231,94 @@ def _is_there(program: str, env: Mapping[str, str]) -> bool:
 
 def finish(process: Process, data: bytes | None, timeout: float | None) -> tuple[int, bytes, bytes]:
     """Feed `data` to the process and read both its outputs to their ends; its return code and what it wrote."""
+    read: dict[_Name, list[bytes]] = {"stdout": [], "stderr": []}
+    deadline = _deadline(timeout)
     try:
-        stdout, stderr = process.communicate(data, timeout or None)
-    except subprocess.TimeoutExpired:
+        for name, chunk in _chunks(process, data, deadline):
+            read[name].append(chunk)
+        process.wait(_left(deadline))
+    except TimeoutExpired:
         process.end()
         raise CommandTimeoutError(process.words, timeout or 0) from None
     except BaseException:
         process.end()
         raise
-    return process.returncode, stdout, stderr
+    process.close_pipes()
+    stderr = process.concluded(b"".join(read["stderr"]))
+    return process.returncode or 0, b"".join(read["stdout"]), stderr
 
 
-def lines(process: Process, timeout: float | None) -> Iterator[tuple[Literal["stdout", "stderr"], bytes]]:
+def lines(process: Process, timeout: float | None) -> Iterator[tuple[_Name, bytes]]:
     """The lines of both outputs as they come, without their newlines, until the process has ended."""
-    deadline = time.monotonic() + timeout if timeout else None
+    rest: dict[_Name, list[bytes]] = {"stdout": [], "stderr": []}
+    deadline = _deadline(timeout)
+    try:
+        for name, chunk in _chunks(process, None, deadline):
+            first, *others = chunk.split(b"\n")
+            rest[name].append(first)
+            for line in others:
+                yield name, b"".join(rest[name])
+                rest[name] = [line]
+            if not chunk and name == "stdout" and (last := b"".join(rest[name])):
+                yield name, last
+        process.wait(_left(deadline))
+    except TimeoutExpired:
+        raise CommandTimeoutError(process.words, timeout or 0) from None
+    if last := process.concluded(b"".join(rest["stderr"])):
+        yield "stderr", last
+
+
+_Name = Literal["stdout", "stderr"]
+
+
+def _chunks(process: Process, data: bytes | None, deadline: float | None) -> Iterator[tuple[_Name, bytes]]:
+    """What comes from both outputs, each ended by an empty chunk, while `data` is fed to the process."""
+    to_write = memoryview(data or b"")
     with selectors.DefaultSelector() as ready:
-        rest: dict[Literal["stdout", "stderr"], list[bytes]] = {"stdout": [], "stderr": []}
-        for name in rest:
-            pipe: IO[bytes] | None = getattr(process, name)
-            if pipe:
+        if process.stdin and not to_write:
+            _close_input(process)
+        elif process.stdin:
+            os.set_blocking(process.stdin.fileno(), False)
+            ready.register(process.stdin, selectors.EVENT_WRITE)
+        names: tuple[_Name, ...] = ("stdout", "stderr")
+        for name in names:
+            if pipe := getattr(process, name):
                 ready.register(pipe, selectors.EVENT_READ, name)
         while ready.get_map():
             events = ready.select(_left(deadline))
-            if not events:
-                raise CommandTimeoutError(process.words, timeout or 0)
+            if not events and deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutExpired(process.words, 0)
             for key, _ in events:
+                if key.data is None:
+                    to_write = _fed(key.fd, to_write)
+                    if not to_write:
+                        ready.unregister(key.fileobj)
+                        _close_input(process)
+                    continue
                 chunk = os.read(key.fd, _CHUNK)
-                first, *others = chunk.split(b"\n")
-                rest[key.data].append(first)
-                for line in others:
-                    yield key.data, b"".join(rest[key.data])
-                    rest[key.data] = [line]
                 if not chunk:
                     ready.unregister(key.fileobj)
-                    if last := b"".join(rest[key.data]):
-                        yield key.data, last
-        try:
-            process.wait(_left(deadline))
-        except subprocess.TimeoutExpired:
-            raise CommandTimeoutError(process.words, timeout or 0) from None
+                yield key.data, chunk
+
+
+def _fed(descriptor: int, data: memoryview) -> memoryview:
+    """What is left of `data` to be written; nothing if nobody reads it any more."""
+    try:
+        return data[os.write(descriptor, data[:_CHUNK]) :]
+    except BlockingIOError:
+        return data
+    except BrokenPipeError:
+        return data[:0]
+
+
+def _close_input(process: Process) -> None:
+    if process.stdin:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return time.monotonic() + timeout if timeout else None
 
 
 def _left(deadline: float | None) -> float | None:
@@ -216,7 +330,7 @@ def attend(process: Process, timeout: float | None) -> int:
     with _interrupts_ignored():
         try:
             return process.wait(timeout or None)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             raise CommandTimeoutError(process.words, timeout or 0) from None
         finally:
             process.end()

@@ -25,8 +25,10 @@ class Wrapper(Host):
     def _control_set(self, given: Mapping[str, object]) -> ControlSet:
         return ControlSet(self.known_controls, given, base=self.host._controls)
 
-    def _start(self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False) -> Process:
-        return self.host._start(words, stdin=stdin, terminal=terminal)
+    def _start(
+        self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False, held: bool = False
+    ) -> Process:
+        return self.host._start(words, stdin=stdin, terminal=terminal, held=held)
 
     def open(self, path: Path, mode: str = "rb") -> BinaryIO:
         return self.host.open(path, mode)

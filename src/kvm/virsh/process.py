@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import cast
 
 import unix
@@ -10,8 +12,15 @@ from kvm import errors
 from kvm.virsh import manners
 from unix.result import Result
 
-ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "C", "VIRSH_DEBUG": "4"}
+ENVIRONMENT = {"LANGUAGE": "C", "VIRSH_DEBUG": "4"}
 """What every virsh is run with: words that can be read, and no debugging between them."""
+
+
+def as_virsh_wants(host: unix.Host, more: Mapping[str, str] = MappingProxyType({})) -> AbstractContextManager[None]:
+    """For the duration of a block: the environment of a virsh, with `more` variables, and its output as it is."""
+    envs = {**cast(Mapping[str, str], host.get_control("envs")), **ENVIRONMENT, **more}
+    envs.pop("LC_ALL", None)
+    return host.set_controls(locale="C.UTF-8", decode=None, envs=envs)
 
 
 class OneProcessEach:
@@ -24,11 +33,14 @@ class OneProcessEach:
     def run_words(self, words: Sequence[str], data: bytes | None = None, *, reads: bool = False) -> Result:
         """Run virsh with the words of one command, `data` on its standard input; does the command only read?"""
         try:
-            envs = {**cast(Mapping[str, str], self._host.get_control("envs")), **ENVIRONMENT}
-            with self._host.set_controls(decode=None, envs=envs):
+            with as_virsh_wants(self._host):
                 result = self._host.run(["virsh", *self._connect, *words], input=data)
         except unix.CommandTimeoutError as error:
             return timed_out(error.timeout)
+        except unix.ConnectionLostError as error:
+            return lost(str(error), words[0], reads=reads)
+        except unix.ConnectError as error:
+            return unreached(error)
         except unix.ArgumentError as error:
             raise errors.InvalidArgumentError(str(error), command=words) from error
         stdout, stderr = cast(
@@ -46,3 +58,14 @@ def no_virsh(host: unix.Host) -> errors.NoVirshError:
 def timed_out(timeout: float, doubt: str = "") -> Result:
     """The result of a command that virsh did not answer in `timeout` seconds."""
     return Result(255, "", f"error: Timed out during operation: virsh did not answer within {timeout:g} s{doubt}\n")
+
+
+def lost(why: str, name: str, *, reads: bool) -> Result:
+    """The result of a command that was under way when the connection to the host, or virsh itself, was lost."""
+    doubt = "" if reads else f"; whether {name} was done is not known"
+    return Result(255, "", f"error: {why}{doubt}\n")
+
+
+def unreached(error: unix.ConnectError) -> Result:
+    """The result of a command that was not given to any virsh, because the host cannot be reached."""
+    return Result(255, "", f"error: {error}\n")

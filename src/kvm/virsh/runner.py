@@ -15,7 +15,7 @@ import unix
 from kvm.errors import ConnectionLostError, InvalidArgumentError, KvmError, NoVirshError
 from kvm.virsh import manners, prompt
 from kvm.virsh.command import STDIN, Command, failure
-from kvm.virsh.process import ENVIRONMENT, OneProcessEach, timed_out
+from kvm.virsh.process import OneProcessEach, lost, timed_out, unreached
 from kvm.virsh.session import Session
 from kvm.virsh.sessions import Sessions
 from unix.result import Result
@@ -86,7 +86,10 @@ class Runner:
             result = self._processes.run_words(line.words, data, reads=line.reads)
             again = line.reads and _is_lost(line, result)
             return self._processes.run_words(line.words, data, reads=True) if again else result
-        written, path, stderr = self._host.run(["sh", "-c", _TO_FILE], input=data)
+        try:
+            written, path, stderr = self._host.run(["sh", "-c", _TO_FILE], input=data)
+        except unix.ConnectError as error:
+            return unreached(error)
         if not written:
             raise KvmError(f"virsh {line.name}: cannot put the XML into a file on {self._host}: {stderr.strip()}")
         try:
@@ -111,13 +114,19 @@ class Runner:
 
     def _exchange(self, lines: Sequence[_Line], early: Early | None = None) -> list[Result]:
         """Run commands through a live virsh, and through another if the first had ended before it read any of them."""
-        results = self._try(lines, early)
-        if results is None and not self._in_process:
-            results = self._try(lines, early)
-        return [self._lost(line) for line in lines] if results is None else results
+        try:
+            return self._try(lines, early)
+        except _NothingReadError as error:
+            why = str(error)
+        if not self._in_process:
+            try:
+                return self._try(lines, early)
+            except _NothingReadError as error:
+                why = str(error)
+        return [self._lost(line, why) for line in lines]
 
-    def _try(self, lines: Sequence[_Line], early: Early | None) -> list[Result] | None:
-        """The results that one live virsh has for commands; None if it had ended before it read any of them."""
+    def _try(self, lines: Sequence[_Line], early: Early | None) -> list[Result]:
+        """The results that one live virsh has for commands; `_NothingReadError` if it had ended before."""
         timeout = cast(float | None, self._host.get_control("timeout")) or None
         sessions = self._here()
         try:
@@ -125,6 +134,12 @@ class Runner:
         except NoVirshError as error:
             error.command = list(lines[0].words)
             raise
+        except unix.CommandTimeoutError:
+            session = None
+        except unix.ConnectionLostError as error:
+            raise _NothingReadError(str(error)) from error
+        except unix.ConnectError as error:
+            return [unreached(error) for _ in lines]
         if session is None:
             return [_timed_out(line, timeout, begun=False) for line in lines]
         results: list[Result] = []
@@ -150,14 +165,14 @@ class Runner:
             return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
         if not session.has_prompted and "error: " in last_words:  # it could not connect
             return [Result(code, "\n", last_words) for _ in lines]
+        why = session.why_ended()
         if not results and not session.is_reading:
-            return None
-        return results + [self._lost(line) for line in missing]
+            raise _NothingReadError(why)
+        return results + [self._lost(line, why) for line in missing]
 
-    def _lost(self, line: _Line) -> Result:
-        doubt = "" if line.reads else f"; whether {line.name} was done is not known"
+    def _lost(self, line: _Line, why: str) -> Result:
         state = f"; all that {self._uri} was is gone with it" if self._in_process else ""
-        return Result(255, "", f"error: Disconnected from virsh due to its end{doubt}{state}\n")
+        return lost(f"{why}{state}", line.name, reads=line.reads)
 
     def _here(self) -> Sessions:
         """The sessions with the environment and user that the controls of the moment ask for."""
@@ -167,6 +182,10 @@ class Runner:
         if found is None:
             found = self._sessions.setdefault(key, Sessions(self._start, most=self._most, idle=self._idle))
         return found
+
+
+class _NothingReadError(Exception):
+    """A live virsh has ended before it read any of the commands."""
 
 
 class _Starter:
@@ -186,7 +205,7 @@ class _Starter:
         if self._may_spawn:
             told = self._processes.run_words(["uri"])
             self._may_spawn = not told.status or "/session" in told.stdout
-        return Session(self._host, self._uri, ENVIRONMENT)
+        return Session(self._host, self._uri)
 
 
 class _Line:

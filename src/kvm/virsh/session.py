@@ -11,12 +11,12 @@ import fcntl
 import os
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import unix
 from kvm.virsh import prompt
-from kvm.virsh.process import no_virsh
+from kvm.virsh.process import as_virsh_wants, no_virsh
 from kvm.virsh.prompt import Conversation, Reply
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class Session:
     It may be used by one thread at a time, and not by a forked child.
     """
 
-    def __init__(self, host: unix.Host, uri: str | None, env: Mapping[str, str]) -> None:
+    def __init__(self, host: unix.Host, uri: str | None) -> None:
         self._conversation = Conversation("m" + os.urandom(6).hex())
-        self._process = _start(host, uri, env)
+        self._process = _start(host, uri)
         self._in, self._out, self._err = (
             pipe.fileno() for pipe in (self._process.stdin, self._process.stdout, self._process.stderr) if pipe
         )
@@ -104,6 +104,14 @@ class Session:
             self._read(self._err)
         return self._conversation.last_words().decode("utf-8", "surrogateescape")
 
+    def why_ended(self) -> str:
+        """Why virsh ended without an error of its own: it was killed, or the connection to its host was lost."""
+        try:
+            self._process.concluded(b"")
+        except unix.ConnectionLostError as error:
+            return str(error)
+        return "Disconnected from virsh due to its end"
+
     def close(self) -> int:
         """End virsh, in good order if it does not take long; its return code."""
         if self._process.stdin:
@@ -116,10 +124,7 @@ class Session:
 
     def forget(self) -> None:
         """Let go of the pipes without ending virsh: in a forked child it is the parent's."""
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe:
-                pipe.close()
-        self._process.returncode = 0  # there is nothing here to wait for
+        self._process.forget()
 
     def _write(self, data: memoryview) -> memoryview:
         """Write what the pipe takes of `data`; the rest, or nothing if virsh no longer reads."""
@@ -148,10 +153,9 @@ class Session:
             del self._open[descriptor]
 
 
-def _start(host: unix.Host, uri: str | None, env: Mapping[str, str]) -> Process:
-    envs = {**cast(Mapping[str, str], host.get_control("envs")), **env, **prompt.ENVIRONMENT}
+def _start(host: unix.Host, uri: str | None) -> Process:
     try:
-        with host.set_controls(envs=envs):
+        with as_virsh_wants(host, prompt.ENVIRONMENT):
             return host.popen(["virsh", *([f"--connect={uri}"] if uri is not None else [])])
     except FileNotFoundError:
         raise no_virsh(host) from None

@@ -1,0 +1,413 @@
+"""A connection: one ``ssh`` that holds it, and the commands that go through it.
+
+That ssh is the connection's master: it opens a control socket in a private directory, through which every command is
+given to it with the descriptors of its pipes (`unix.mux`), without a process or a connection of its own. The master's
+own session is the keeper (`unix.script`), whose input is a pipe from here. When this program ends, in whatever way,
+the kernel closes that pipe; then the keeper ends what still runs there, and the master follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import select
+import socket
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from unix import mux, script, ssh
+from unix.errors import ConnectError, ConnectionLostError, UnixError, UserError
+from unix.process import GRACE, CannotStartError, LocalProcess, Process, TimeoutExpired, start
+
+_PIPE_SIZE = 1 << 20
+_CHUNK = 1 << 16
+
+_PATIENCE = {False: 5, True: 600}
+"""Seconds for which sshd may refuse a session while there are others, or none: it takes note of their ends late."""
+
+
+class Connection:
+    """A connection to `destination`, or a `ConnectError`. `facts` is what is known of the host."""
+
+    def __init__(self, destination: ssh.Destination, password: str | None) -> None:
+        self.destination = destination
+        self._session_ended = threading.Condition()
+        self._sessions = 0
+        self._telling = threading.Lock()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the connection
+        self._socket = os.path.join(ssh.private_directory(), secrets.token_hex(4))
+        deadline = time.monotonic() + destination.timeout
+        mark = secrets.token_hex(8)
+        with ssh.Askpass(destination, password) as askpass:
+            self._master = ssh.start_master(destination, self._socket, askpass.env, self._said.fileno())
+            _all.add(self)
+            try:
+                self._tell(f"{script.keeper(mark)}\n")
+                _skip_to(mark, self._master.stdout, deadline)
+                self.facts = script.facts(_line(self._master.stdout, deadline))
+            except _TimeIsUpError:
+                reason = ssh.no_answer(destination, self._ssh_said())
+                self.close()
+                raise reason from None
+            except (_EndedError, OSError, ValueError):
+                self.is_lost()
+                reason = ssh.refusal(destination, self._ssh_said())
+                self.close()
+                raise reason from None
+            except BaseException:
+                self.close()
+                raise
+
+    @property
+    def is_alive(self) -> bool:
+        return self._master.poll() is None
+
+    def is_lost(self) -> bool:
+        """Whether the connection has ended, or is about to: its pipes end a moment before it does."""
+        with contextlib.suppress(TimeoutExpired):
+            self._master.wait(0.5)
+        return not self.is_alive
+
+    def lost(self) -> ConnectionLostError:
+        """The error that tells how the connection was lost."""
+        said = [line for line in self._ssh_said() if not line.startswith(("Warning: ", "mux_"))]
+        return ConnectionLostError(
+            f"lost the connection to {self.destination}: "
+            + (said[-1] if said else f"its ssh ended with {self._master.poll()} and said nothing")
+        )
+
+    def close(self) -> None:
+        """End what runs through the connection, and the connection."""
+        if self._master.stdin:
+            with contextlib.suppress(OSError):
+                self._master.stdin.close()
+        with contextlib.suppress(TimeoutExpired):
+            self._master.wait(2 * GRACE + 1 if self.is_alive and hasattr(self, "facts") else 0)
+        self._master.end()
+        self._said.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._socket)
+
+    def forget(self) -> None:
+        """In a forked child: leave the connection to the parent."""
+        self._master.forget()
+        self._said.close()
+
+    def start(
+        self,
+        words: Sequence[str],
+        *,
+        envs: Mapping[str, str],
+        user: str | None,
+        stdin: bool,
+        held: bool,
+        timeout: float | None,
+    ) -> RemoteProcess:
+        """Start `words` there, once sshd has room for one more session.
+
+        Raises `CannotStartError` if it can't be done there, `GoneError` if the connection had gone before.
+        """
+        mark = secrets.token_hex(8)
+        fed = stdin and not held
+        line = script.command(words, mark=mark, envs=envs, user=user, remote=self.facts, held=held, fed=fed)
+        if len(line) >= script.LONGEST:
+            raise CannotStartError(126, words, os.strerror(errno.E2BIG)) from OSError(errno.E2BIG, words[0])
+        deadline = None if timeout is None else time.monotonic() + timeout
+        process = RemoteProcess(self, words, mark, self._session(deadline))
+        try:
+            process.begin(f"{line}\n".encode(), keep_stdin=stdin, deadline=deadline)
+        except _EndedError as error:
+            process.end()
+            if self.is_lost():
+                raise self.lost() from None
+            said = error.said.decode("utf-8", "replace").strip() or "it said nothing"
+            raise UnixError(f"{self.destination} did not run {words[0]}: {said}") from None
+        except _TimeIsUpError:
+            process.end()
+            raise TimeoutExpired(list(words), timeout or 0) from None
+        except _NoSuchUserError:
+            process.end()
+            raise UserError(
+                f"there is no user {user!r} on {self.destination} to run commands as (control su)"
+            ) from None
+        except BaseException:
+            process.end()
+            raise
+        return process
+
+    def for_terminal(self, words: Sequence[str], *, envs: Mapping[str, str], user: str | None) -> LocalProcess:
+        """Start `words` there on this program's own terminal."""
+        line = script.for_terminal(words, envs=envs, user=user, remote=self.facts)
+        on_terminal = ["-t"] if os.isatty(0) else []
+        argv = ["ssh", "-F", "none", "-S", self._socket, "-o", "ProxyCommand=false", *on_terminal, "-q", "--"]
+        return start([*argv, "remote", line], env=os.environ, terminal=True)
+
+    def told(self, what: str, group: int) -> None:
+        """Tell the keeper of a process group: ``+`` it has begun, ``-`` it has ended, ``x`` it is to be ended."""
+        self._tell(f"{what} {group}\n")
+
+    def ended(self) -> None:
+        """Take note that a session has ended, so that another one may begin."""
+        with self._session_ended:
+            self._sessions -= 1
+            self._session_ended.notify()
+
+    def _tell(self, line: str) -> None:
+        with self._telling, contextlib.suppress(BrokenPipeError, ValueError):
+            if self._master.stdin:
+                self._master.stdin.write(line.encode())
+                self._master.stdin.flush()
+
+    def _session(self, deadline: float | None) -> _Session:
+        """A new session. sshd allows only so many at once (MaxSessions): it waits for the end of another one."""
+        begun = time.monotonic()
+        while True:
+            with self._session_ended:
+                self._sessions += 1
+            try:
+                return _Session(self._socket, deadline)
+            except BaseException as error:
+                self.ended()
+                if isinstance(error, OSError | _EndedError):
+                    raise GoneError(str(self.destination)) from None
+                if isinstance(error, _TimeIsUpError):
+                    raise TimeoutExpired(["ssh"], 0) from None
+                if not isinstance(error, _NoRoomError):
+                    raise
+                reason = str(error)
+            with self._session_ended:
+                others = self._sessions
+                if time.monotonic() > begun + _PATIENCE[others > 0]:
+                    raise ConnectError(
+                        f"sshd on {self.destination} allows no session beside {others} others ({reason}): end one, "
+                        "such as a Hypervisor that is not used any more, or raise MaxSessions in its configuration"
+                    )
+                self._session_ended.wait(0.05)
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutExpired(["ssh"], 0)
+
+    def _ssh_said(self) -> list[str]:
+        size = os.fstat(self._said.fileno()).st_size
+        said = os.pread(self._said.fileno(), _CHUNK, max(size - _CHUNK, 0))
+        return [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+
+
+class RemoteProcess(Process):
+    """A process at the other end of a connection."""
+
+    def __init__(self, connection: Connection, words: Sequence[str], mark: str, session: _Session) -> None:
+        self._connection = connection
+        self._mark = mark
+        self._session = session
+        self.words = list(words)
+        self.stdin, self.stdout, self.stderr = session.pipes
+        self.pid = 0
+        self.returncode: int | None = None
+
+    def begin(self, line: bytes, *, keep_stdin: bool, deadline: float | None) -> None:
+        """Send the line that runs the command, and read up to the marks that it prints."""
+        if self.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self.stdin.write(line)
+                self.stdin.flush()
+            if not keep_stdin:
+                self.stdin.close()
+                self.stdin = None
+        _skip_to(self._mark, self.stderr, deadline)
+        pid, state = _line(self.stderr, deadline).split()
+        _skip_to(self._mark, self.stdout, deadline)
+        _line(self.stdout, deadline)
+        if state == "1":
+            raise _NoSuchUserError
+        if state == "127":
+            raise CannotStartError(127, self.words, "command not found")
+        if state != "0":
+            raise CannotStartError(126, self.words, os.strerror(errno.EACCES))
+        self.pid = int(pid)
+        self._connection.told("+", self.pid)
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self.returncode = self._session.exit_status(timeout, self.words)
+            self._connection.ended()
+            if self.pid:
+                self._connection.told("-", self.pid)
+        return self.returncode
+
+    def end(self, grace: float = GRACE) -> int:
+        if self.pid:
+            self._connection.told("x" if self.poll() is None else "g", self.pid)
+            with contextlib.suppress(TimeoutExpired):
+                self.wait(grace + 1)
+        self.close_pipes()
+        self._session.close()
+        return self.wait()
+
+    def forget(self) -> None:
+        self.close_pipes()
+        self._session.close()
+        self.returncode = 0
+
+    def concluded(self, stderr: bytes) -> bytes:
+        if self._session.status is None:
+            if self._connection.is_lost():
+                raise self._connection.lost()
+            where = self._connection.destination
+            raise ConnectionLostError(f"the session on {where} ended before {self.words[0]} did")
+        found = re.search(rb"%s (\d+)\Z" % self._mark.encode(), stderr)
+        if found and self.returncode == 255:
+            self.returncode = -int(found[1])
+            return stderr[: found.start()]
+        return stderr
+
+
+class _Session:
+    """A session on a control socket: its three pipes, and the exit status, None as long as there is none."""
+
+    def __init__(self, path: str, deadline: float | None) -> None:
+        self._unread = bytearray()
+        self.status: int | None = None
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        theirs: list[int] = []
+        ours: list[IO[bytes]] = []
+        try:
+            self._socket.connect(path)
+            self._socket.sendall(mux.hello())
+            for write in (True, False, False):
+                reading, writing = os.pipe()
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+                theirs.append(reading if write else writing)
+                ours.append(os.fdopen(writing, "wb") if write else os.fdopen(reading, "rb"))
+            self._socket.sendall(mux.new_session(script.BOOT))
+            for descriptor in theirs:
+                socket.send_fds(self._socket, [b"\0"], [descriptor])
+            self._open(deadline)
+        except BaseException:
+            self._socket.close()
+            for pipe in ours:
+                pipe.close()
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        self.pipes = (ours[0], ours[1], ours[2])
+
+    def exit_status(self, timeout: float | None, words: Sequence[str]) -> int:
+        """Wait for the end of the session, for at most `timeout` seconds; 255 if there is no exit status."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while True:
+                message = self._message(deadline)
+                if message.kind == mux.EXIT_MESSAGE:
+                    self.status = message.second
+        except _TimeIsUpError:
+            raise TimeoutExpired(list(words), timeout or 0) from None
+        except (_EndedError, OSError):
+            self.close()
+        return 255 if self.status is None else self.status
+
+    def close(self) -> None:
+        """Leave the session, whatever goes on in it."""
+        self._socket.close()
+
+    def _open(self, deadline: float | None) -> None:
+        while True:
+            message = self._message(deadline)
+            if message.kind == mux.SESSION_OPENED:
+                return
+            if message.kind in (mux.FAILURE, mux.DENIED):
+                raise _NoRoomError(message.reason())
+
+    def _message(self, deadline: float | None) -> mux.Message:
+        while (message := mux.taken(self._unread)) is None:
+            if self._socket.fileno() < 0:
+                raise _EndedError(b"")
+            _wait_for(self._socket.fileno(), deadline)
+            data = self._socket.recv(_CHUNK)
+            if not data:
+                raise _EndedError(b"")
+            self._unread += data
+        return message
+
+
+class GoneError(Exception):
+    """The connection has gone before a command was given to it."""
+
+
+class _EndedError(Exception):
+    """A pipe or a socket has ended; `said` is what came before."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+class _TimeIsUpError(Exception):
+    """Nothing came in time."""
+
+
+class _NoRoomError(Exception):
+    """sshd refuses one more session."""
+
+
+class _NoSuchUserError(Exception):
+    """There is no user of that name."""
+
+
+def _wait_for(descriptor: int, deadline: float | None) -> None:
+    """Wait until there is something to read, or the end of it."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    if not poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000):
+        raise _TimeIsUpError
+
+
+def _skip_to(mark: str, pipe: IO[bytes] | None, deadline: float | None) -> None:
+    """Read from `pipe` up to the end of `mark`, and not a byte more."""
+    wanted, seen = mark.encode(), b""
+    while not seen.endswith(wanted):
+        missing = next(n for n in range(1, len(wanted) + 1) if seen.endswith(wanted[: len(wanted) - n]))
+        seen += _read(pipe, missing, deadline, seen)
+
+
+def _line(pipe: IO[bytes] | None, deadline: float | None) -> str:
+    """Read the rest of a line, and not a byte more."""
+    seen = b""
+    while not seen.endswith(b"\n"):
+        seen += _read(pipe, 1, deadline, seen)
+    return seen.decode("utf-8", "surrogateescape")
+
+
+def _read(pipe: IO[bytes] | None, count: int, deadline: float | None, seen: bytes) -> bytes:
+    if pipe is None:
+        raise _EndedError(seen)
+    _wait_for(pipe.fileno(), deadline)
+    data = os.read(pipe.fileno(), count)
+    if not data:
+        raise _EndedError(seen)
+    return data
+
+
+_all: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for connection in list(_all):
+        connection.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

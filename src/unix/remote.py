@@ -1,0 +1,219 @@
+"""A machine that OpenSSH reaches, as a host."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Unpack, cast
+
+from unix.controls import Controls
+from unix.errors import ArgumentError, CommandTimeoutError, ConnectError, ConnectionLostError
+from unix.files import FilesByCommand
+from unix.host import Path
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from unix.connection import Connection
+    from unix.process import Process
+    from unix.ssh import Destination
+
+
+class Remote(FilesByCommand):
+    """A machine that OpenSSH reaches. It does what `Local` does, there.
+
+    >>> with unix.Remote().connect("root@hv1") as host:
+    ...     host.execute("uname", s=True)
+
+    Keyword arguments are the controls that it starts with. Everything goes through one connection, from as many threads
+    as there are; one that was lost is made anew when it is next needed. A command under way when it was lost is a
+    `ConnectionLostError` and is not repeated. It pickles, without the password, and connects again where it lands.
+    """
+
+    def __init__(self, **controls: Unpack[Controls]) -> None:
+        self._controls = self._control_set(controls)
+        self._destination: Destination | None = None
+        self._password: str | None = None
+        self._connection: Connection | None = None
+        self._connecting = threading.Lock()
+        _all.add(self)
+
+    def connect(
+        self,
+        host: str,
+        username: str | None = None,
+        port: int | None = None,
+        key_filename: Path | None = None,
+        password: str | None = None,
+        timeout: float = 10,
+        *,
+        config: Path | None = None,
+        known_hosts: Path | None = None,
+        host_key: Literal["known", "accept-new"] = "known",
+        options: Mapping[str, str] | None = None,
+        keepalive: float = 5,
+    ) -> Self:
+        """Connect with this machine's ``ssh``, as ``ssh HOST`` does: with your configuration, agent, keys, jump hosts.
+
+        - `host`: a name, an address, an alias of your configuration, or ``user@host``.
+        - `key_filename`: the only private key to try; one with a passphrase has to be in the agent.
+        - `password`: the user's password there; no other process sees it, and it is never written down.
+        - `timeout`: seconds until it is given up.
+        - `config`, `known_hosts`: files to take instead of ``~/.ssh/config`` and the known hosts of user and machine.
+        - `host_key`: ``'known'`` refuses a host whose key is not known; ``'accept-new'`` accepts and remembers it. A
+          key that has changed is always refused.
+        - `options`: any others of ssh_config(5), as ``{'ProxyJump': 'gate'}``; they come before your configuration's.
+        - `keepalive`: seconds between signs of life. A network that goes silent is found out within four times that.
+
+        Returns itself, a context manager that disconnects in the end. Raises `ConnectError`, or its kinds
+        `AuthenticationError` and `HostKeyError`; ssh never asks anything on the terminal.
+        """
+        from unix.ssh import Destination
+
+        destination = Destination(
+            host=_checked_name("host", host),
+            username=None if username is None else _checked_name("username", username),
+            port=port if port is None else int(port),
+            key_filename=_path(key_filename),
+            timeout=timeout,
+            config=_path(config),
+            known_hosts=_path(known_hosts),
+            host_key=host_key,
+            options=dict(options or {}),
+            keepalive=keepalive,
+        )
+        if host_key not in ("known", "accept-new"):
+            raise ArgumentError(f"host_key is 'known' or 'accept-new', not {host_key!r}")
+        self.disconnect()
+        self._destination, self._password = destination, password
+        self._connected()
+        return self
+
+    def disconnect(self) -> None:
+        """End what still runs through the connection, and the connection. `connect` makes another one."""
+        self._destination = self._password = None
+        with self._connecting:
+            connection, self._connection = self._connection, None
+        if connection:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.disconnect()
+
+    def __str__(self) -> str:
+        return str(self._destination or "a host that is not connected")
+
+    def __repr__(self) -> str:
+        return f"<Remote {self}>"
+
+    def __getstate__(self) -> dict[str, object]:
+        left_behind = {"_password": None, "_connection": None, "_connecting": None}
+        return {**super().__getstate__(), **left_behind}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.forget()
+        _all.add(self)
+
+    def forget(self) -> None:
+        """In a forked child: have no connection; the parent's is the parent's."""
+        self._connection = None
+        self._connecting = threading.Lock()
+
+    def _connected(self) -> Connection:
+        """The connection, made anew if it was lost."""
+        from unix.connection import Connection
+
+        with self._connecting:
+            if self._connection and not self._connection.is_alive:
+                self._connection.close()
+                self._connection = None
+            if self._connection is None:
+                if self._destination is None:
+                    raise ConnectError("this Remote is not connected: call connect(host) first")
+                self._connection = Connection(self._destination, self._password)
+            return self._connection
+
+    # -- commands --------------------------------------------------------------------------------------------
+
+    def _start(
+        self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False, held: bool = False
+    ) -> Process:
+        from unix.connection import GoneError
+        from unix.process import TimeoutExpired, logger
+
+        logger.debug("%s: start %s", self, words)
+        controls = cast(Controls, self.controls)
+        timeout = self._timeout()
+        for _ in range(2):  # what was gone before the command was given to it can be replaced
+            connection = self._connected()
+            envs = dict(controls["envs"])
+            if controls["locale"] is not None:
+                envs = {"LC_ALL": _locale(controls["locale"], connection.facts.locales), "LANGUAGE": "", **envs}
+            if terminal:
+                return connection.for_terminal(words, envs=envs, user=controls["su"])
+            try:
+                return connection.start(words, envs=envs, user=controls["su"], stdin=stdin, held=held, timeout=timeout)
+            except GoneError:
+                connection.close()
+            except TimeoutExpired:
+                raise CommandTimeoutError(words, timeout or 0) from None
+        raise ConnectionLostError(f"lost the connection to {self} twice in a row")
+
+
+P = ParamSpec("P")
+
+
+def _of_a_new_one(method: Callable[Concatenate[Remote, P], Remote]) -> Callable[P, Remote]:
+    def connect(*args: P.args, **kwargs: P.kwargs) -> Remote:
+        """Connect to a host; as `Remote.connect`, for a ``with`` block.
+
+        >>> with unix.connect("root@hv1") as host:
+        ...     host.execute("uname", s=True)
+        """
+        return method(Remote(), *args, **kwargs)
+
+    return connect
+
+
+connect = _of_a_new_one(Remote.connect)
+
+
+# -- what is checked before anything is done ----------------------------------------------------------------------
+
+
+def _checked_name(what: str, name: str) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[^\x00-\x20\x7f-][^\x00-\x20\x7f]*", name):
+        raise ArgumentError(f"a {what} is a text such as 'hv1' or 'root@hv1', without blanks, not {name!r}")
+    return name
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else os.path.expanduser(os.fsdecode(path))
+
+
+def _locale(wanted: str, known: frozenset[str]) -> str:
+    """The locale `wanted`; for C.UTF-8, which old systems do not have, the next best that is `known` there."""
+    if wanted != "C.UTF-8" or not known or known & {"C.UTF-8", "C.utf8"}:
+        return wanted
+    of_utf8 = sorted(name for name in known if name.lower().endswith((".utf8", ".utf-8")))
+    return next((name for name in of_utf8 if name.startswith("en_US")), (of_utf8 or ["C"])[0])
+
+
+_all: weakref.WeakSet[Remote] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for remote in list(_all):
+        remote.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

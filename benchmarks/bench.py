@@ -1,6 +1,7 @@
-"""Speed and memory beside libvirt-python, beside kvm 1.1.1 (a process for each command) and beside virsh itself.
+"""Speed and memory beside libvirt-python, beside kvm 1.1.1 (a process for each command), beside virsh and ssh themselves.
 
-On a real libvirtd of the benchmark's own with 200 defined guests. Each comparison runs both sides in turn, many times,
+On a real libvirtd of the benchmark's own with 200 defined guests, here and behind a real sshd, whose answers a proxy
+delays to a round trip of 20 ms. Each comparison runs both sides in turn, many times,
 in one run; the figures are medians, and the ratio is the median of the ratios pair by pair. `make bench` sets up what
 it needs and prints the table that is in benchmarks/README.md.
 """
@@ -14,7 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,8 +30,12 @@ import unix
 from kvm.virsh.process import ENVIRONMENT as VIRSH
 from kvm.virsh.prompt import ENVIRONMENT as PROMPT
 from libvirtd import Libvirtd
+from sshd import Sshd
 
 GUESTS = 200
+DELAY = 0.01
+"""Seconds that the proxy takes in each direction."""
+
 OLD_PYTHON = ROOT / ".venv-kvm1" / "bin" / "python"
 OLD = """
 import sys, time, unix, kvm
@@ -48,24 +54,20 @@ def main() -> None:
     print()
     print("| what | ours | peer | ratio | target |")
     print("| --- | --- | --- | --- | --- |")
-    daemon = Libvirtd()
+    daemon, sshd = Libvirtd(), Sshd()
     try:
-        compare_all(daemon.uri)
+        names = compare_here(daemon.uri)
+        compare_over_ssh(daemon.uri, sshd, names)
     finally:
+        sshd.remove()
         daemon.stop()
 
 
-def compare_all(uri: str) -> None:
+def compare_here(uri: str) -> list[str]:
     connection = libvirt.open(uri)
     with kvm.Hypervisor(unix.Local(), uri) as hypervisor:
         names = define_guests(hypervisor)
         domain = hypervisor.domain
-
-        def conf_of_all() -> list[object]:
-            with hypervisor.pipeline() as pipe:
-                for name in names:
-                    pipe.domain.conf(name)
-                return pipe.execute()
 
         row("`nodeinfo` / `getInfo()`", hypervisor.generic.nodeinfo, connection.getInfo, 500, "<= 2.0")
         old_nodeinfo(uri, hypervisor)
@@ -73,7 +75,7 @@ def compare_all(uri: str) -> None:
             lambda: ten_calls(connection, names[0]), 300, "<= 1.7")  # fmt: skip
         row("`list_domains(all=True)` / `listAllDomains()`", lambda: hypervisor.list_domains(all=True),
             lambda: [(d.name(), d.ID(), d.state()) for d in connection.listAllDomains()], 30, "<= 1.3")  # fmt: skip
-        row("200 configurations / `XMLDesc()` and xmltodict", conf_of_all,
+        row("200 configurations / `XMLDesc()` and xmltodict", lambda: conf_of_all(hypervisor, names),
             lambda: [xmltodict.parse(d.XMLDesc()) for d in connection.listAllDomains()], 15, "< 1.0")  # fmt: skip
         row("`domain.stats()` / `getAllDomainStats()`", domain.stats, connection.getAllDomainStats, 15, "<= 1.3")
         floors(uri, connection, names)
@@ -83,6 +85,75 @@ def compare_all(uri: str) -> None:
             lambda: run(sys.executable, "-c", "import lxml.etree"), 30, "<= 1.3")  # fmt: skip
         growth(hypervisor)
     connection.close()
+    return names
+
+
+def compare_over_ssh(uri: str, sshd: Sshd, names: list[str]) -> None:
+    """Behind a round trip of 20 ms, and without."""
+    with delayed(sshd, DELAY) as port, sshd.connect(port=port, options=alias(sshd)) as host:
+        round_trip = 2 * DELAY * 1e3
+        with kvm.Hypervisor(host, uri) as hypervisor:
+            connection = libvirt.open(uri_over_ssh(uri, sshd, port))
+            nodeinfo = median(hypervisor.generic.nodeinfo, 100) * 1e3
+            print(
+                f"| 20 ms: `nodeinfo` / a round trip | {nodeinfo:.2f} ms | {round_trip:.2f} ms "
+                f"| {nodeinfo / round_trip:.2f} | <= 1.15 |"
+            )
+            row("20 ms: 200 configurations / `XMLDesc()`", lambda: conf_of_all(hypervisor, names),
+                lambda: [d.XMLDesc() for d in connection.listAllDomains()], 5, "<= 0.033")  # fmt: skip
+            row("20 ms: `list_domains(all=True)` / `listAllDomains()`", lambda: hypervisor.list_domains(all=True),
+                lambda: [(d.name(), d.ID(), d.state()) for d in connection.listAllDomains()], 5, "<= 0.017")  # fmt: skip
+            connection.close()
+    with sshd.connect() as host, kvm.Hypervisor(host, uri) as hypervisor, kvm.Hypervisor(unix.Local(), uri) as local:
+        row("SSH: `nodeinfo` / the same here", hypervisor.generic.nodeinfo, local.generic.nodeinfo, 300, "<= 2.5")
+        through = ["ssh", "-F", "none", "-S", host._connected()._socket, "there"]
+        row(
+            'SSH: `execute("true")` / `ssh -S true`',
+            lambda: host.execute("true"),
+            lambda: run(*through, "true"),
+            50,
+            "<= 2",
+        )
+        alone = ["ssh", "-F", "none", *host._connected().destination.options_of_ssh(), "127.0.0.1"]
+        data, file = os.urandom(1 << 20) * 200, f"{sshd.home}/file"
+        row("SSH: `write` of 200 MB / `ssh HOST 'cat > FILE'`", lambda: host.write(file, data),
+            lambda: subprocess.run([*alone, f"cat > {file}.2"], input=data, check=True), 5, "<= 1.25")  # fmt: skip
+        row("SSH: `read` of 200 MB / `ssh HOST cat FILE`", lambda: host.read(file),
+            lambda: subprocess.run([*alone, f"cat {file}"], capture_output=True, check=True), 5, "<= 1.25")  # fmt: skip
+
+
+@contextmanager
+def delayed(sshd: Sshd, delay: float) -> Iterator[int]:
+    """The port of a proxy, a program of its own, that delays all that goes to the sshd and comes from it."""
+    program = [sys.executable, str(ROOT / "tests" / "proxy.py"), str(sshd.port), str(delay)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stdin
+        assert proxy.stdout
+        yield int(proxy.stdout.readline())
+        proxy.stdin.close()
+
+
+def alias(sshd: Sshd) -> dict[str, str]:
+    """The proxy has the key of the sshd behind it."""
+    return {"HostKeyAlias": f"[127.0.0.1]:{sshd.port}"}
+
+
+def uri_over_ssh(uri: str, sshd: Sshd, port: int) -> str:
+    """What libvirt's own client connects to over the same SSH."""
+    lines = [f"IdentityFile {sshd.key}", "IdentitiesOnly yes", f"UserKnownHostsFile {sshd.known_hosts}"]
+    lines += [f"{name} {value}" for name, value in alias(sshd).items()]
+    (sshd.home / "ssh_config").write_text("\n".join(lines))
+    program = sshd.home / "ssh"
+    program.write_text(f'#!/bin/sh\nexec ssh -F {sshd.home}/ssh_config "$@"\n')
+    program.chmod(0o755)
+    return f"qemu+ssh://127.0.0.1:{port}/system?socket={uri.partition('socket=')[2]}&command={program}"
+
+
+def conf_of_all(hypervisor: kvm.Hypervisor, names: list[str]) -> list[object]:
+    with hypervisor.pipeline() as pipe:
+        for name in names:
+            pipe.domain.conf(name)
+        return pipe.execute()
 
 
 def floors(uri: str, connection: libvirt.virConnect, names: list[str]) -> None:
@@ -172,6 +243,11 @@ def row(what: str, ours: Callable[[], object], peer: Callable[[], object], round
 
 def show(what: str, ours: float, peer: float, ratio: float, target: str) -> None:
     print(f"| {what} | {ours * 1e3:.2f} ms | {peer * 1e3:.2f} ms | {ratio:.2f} | {target} |", flush=True)
+
+
+def median(function: Callable[[], object], rounds: int) -> float:
+    function()
+    return statistics.median(timed(function) for _ in range(rounds))
 
 
 def timed(function: Callable[[], object]) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
@@ -32,24 +33,31 @@ on the hypervisor. A str is XML if it begins with ``<``, otherwise a path."""
 Node: TypeAlias = Any
 """One node of a document: a dict, a list, or text."""
 
-_INDENTATION = re.compile(r"(?:[ \t]*\n[ \t\n]*)?")
+_INDENTATION = re.compile(r"(?:[ \t]*\n[ \t\n]*)?").fullmatch
 _XML = re.compile(r"\s*<|\ufeff")
 
 
-def parse(text: str | bytes) -> etree._Element:
-    """The root element of a document. `InvalidArgumentError` if it is not well-formed, or has a DTD."""
+@cache
+def _parser(encoding: str | None) -> etree.XMLParser[etree._Element]:
+    """The parser of all documents: it is costly to make, and may be used by several threads."""
     from lxml import etree
 
-    parser = etree.XMLParser(
-        encoding="utf-8" if isinstance(text, str) else None,
+    return etree.XMLParser(
+        encoding=encoding,
         resolve_entities=False,
         no_network=True,
         load_dtd=False,
         remove_comments=True,
         remove_pis=True,
     )
+
+
+def parse(text: str | bytes) -> etree._Element:
+    """The root element of a document. `InvalidArgumentError` if it is not well-formed, or has a DTD."""
+    from lxml import etree
+
     try:
-        root = etree.fromstring(_encoded(text).strip(), parser)
+        root = etree.fromstring(_encoded(text).strip(), _parser("utf-8" if isinstance(text, str) else None))
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
         raise InvalidArgumentError(f"the XML is not well-formed: {getattr(error, 'msg', error)}") from error
     if root.getroottree().docinfo.doctype:
@@ -71,33 +79,45 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
 
 
 def _value(element: etree._Element) -> Value:
-    text = element.text or ""
-    value: dict[str, Value] = {f"@{name}": content for name, content in element.attrib.items()}
+    """What `element` becomes. Configurations are read by the hundred, so this does without a call for each leaf."""
+    value: dict[str, Value] = {}
+    for name, text in element.items():
+        value[f"@{name}"] = text
     if not len(element):
-        if not value:
-            return True if not text or _INDENTATION.fullmatch(text) else text
-        if text and not text.isspace():
-            value["#text"] = text
-        return value
+        return _leaf(value, element.text)
+    own = element.text or ""
     has_children = False
     for node in element:
-        if node.tail:
-            text += node.tail
+        own += node.tail or ""
         tag = node.tag
         if not isinstance(tag, str):  # a comment or a processing instruction
             continue
         has_children = True
-        content = _value(node)
+        content: Value
+        if len(node) or node.attrib:
+            content = _value(node)
+        else:
+            own_of_leaf = node.text
+            content = own_of_leaf if own_of_leaf and not _INDENTATION(own_of_leaf) else True
         if tag not in value:
             value[tag] = content
         elif isinstance(found := value[tag], list):
             found.append(content)
         else:
             value[tag] = [found, content]
-    if not value and not has_children:
-        return True if _INDENTATION.fullmatch(text) else text
+    if not has_children:
+        return _leaf(value, own)
+    if own and not own.isspace():
+        value["#text"] = own.strip()
+    return value
+
+
+def _leaf(value: dict[str, Value], text: str | None) -> Value:
+    """What an element without children becomes, of whose attributes `value` is made."""
+    if not value:
+        return text if text and not _INDENTATION(text) else True
     if text and not text.isspace():
-        value["#text"] = text.strip() if has_children else text
+        value["#text"] = text
     return value
 
 

@@ -1,4 +1,4 @@
-"""Speed and memory beside libvirt-python, beside kvm 1.1.1 (a process for each command), beside virsh and ssh themselves.
+"""Speed and memory beside libvirt-python, kvm 1.1.1 (a process for each command), and virsh and ssh themselves.
 
 On a real libvirtd of the benchmark's own with 200 defined guests, here and behind a real sshd, whose answers a proxy
 delays to a round trip of 20 ms. Each comparison runs both sides in turn, many times,
@@ -106,7 +106,7 @@ def compare_over_ssh(uri: str, sshd: Sshd, names: list[str]) -> None:
             connection.close()
     with sshd.connect() as host, kvm.Hypervisor(host, uri) as hypervisor, kvm.Hypervisor(unix.Local(), uri) as local:
         row("SSH: `nodeinfo` / the same here", hypervisor.generic.nodeinfo, local.generic.nodeinfo, 300, "<= 2.5")
-        through = ["ssh", "-F", "none", "-S", host._connected()._socket, "there"]
+        through = ["ssh", "-F", "none", "-S", host._connected()._socket, "there", "true"]
         row(
             'SSH: `execute("true")` / `ssh -S true`',
             lambda: host.execute("true"),

@@ -74,7 +74,7 @@ def compare_here(uri: str) -> list[str]:
         row("`domain.info` / its ten calls", lambda: domain.info(names[0]),
             lambda: ten_calls(connection, names[0]), 300, "<= 1.7")  # fmt: skip
         row("`list_domains(all=True)` / `listAllDomains()`", lambda: hypervisor.list_domains(all=True),
-            lambda: [(d.name(), d.ID(), d.state()) for d in connection.listAllDomains()], 30, "<= 1.3")  # fmt: skip
+            lambda: name_id_state(connection), 30, "<= 1.3")  # fmt: skip
         row("200 configurations / `XMLDesc()` and xmltodict", lambda: conf_of_all(hypervisor, names),
             lambda: [xmltodict.parse(d.XMLDesc()) for d in connection.listAllDomains()], 15, "< 1.0")  # fmt: skip
         row("`domain.stats()` / `getAllDomainStats()`", domain.stats, connection.getAllDomainStats, 15, "<= 1.3")
@@ -101,19 +101,13 @@ def compare_over_ssh(uri: str, sshd: Sshd, names: list[str]) -> None:
             )
             row("20 ms: 200 configurations / `XMLDesc()`", lambda: conf_of_all(hypervisor, names),
                 lambda: [d.XMLDesc() for d in connection.listAllDomains()], 5, "<= 0.033")  # fmt: skip
-            row("20 ms: `list_domains(all=True)` / `listAllDomains()`", lambda: hypervisor.list_domains(all=True),
-                lambda: [(d.name(), d.ID(), d.state()) for d in connection.listAllDomains()], 5, "<= 0.017")  # fmt: skip
+            row("20 ms: `list_domains(all=True)` / the same", lambda: hypervisor.list_domains(all=True),
+                lambda: name_id_state(connection), 5, "<= 0.017")  # fmt: skip
             connection.close()
     with sshd.connect() as host, kvm.Hypervisor(host, uri) as hypervisor, kvm.Hypervisor(unix.Local(), uri) as local:
         row("SSH: `nodeinfo` / the same here", hypervisor.generic.nodeinfo, local.generic.nodeinfo, 300, "<= 2.5")
         through = ["ssh", "-F", "none", "-S", host._connected()._socket, "there", "true"]
-        row(
-            'SSH: `execute("true")` / `ssh -S true`',
-            lambda: host.execute("true"),
-            lambda: run(*through, "true"),
-            50,
-            "<= 2",
-        )
+        row('SSH: `execute("true")` / `ssh -S`', lambda: host.execute("true"), lambda: run(*through), 50, "<= 2")
         alone = ["ssh", "-F", "none", *host._connected().destination.options_of_ssh(), "127.0.0.1"]
         data, file = os.urandom(1 << 20) * 200, f"{sshd.home}/file"
         row("SSH: `write` of 200 MB / `ssh HOST 'cat > FILE'`", lambda: host.write(file, data),
@@ -195,6 +189,10 @@ def define_guests(hypervisor: kvm.Hypervisor) -> list[str]:
             "devices": {"disk": disk, "interface": interface, "console": {"@type": "pty"}},
         })  # fmt: skip
     return names
+
+
+def name_id_state(connection: libvirt.virConnect) -> list[tuple[object, ...]]:
+    return [(domain.name(), domain.ID(), domain.state()) for domain in connection.listAllDomains()]
 
 
 def ten_calls(connection: libvirt.virConnect, name: str) -> tuple[object, ...]:

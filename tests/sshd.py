@@ -101,7 +101,7 @@ class Sshd:
     def sessions(self) -> list[int]:
         """The sshd processes that serve connections."""
         serving = [child for process in _children(self.process.pid) for child in (*_children(process), process)]
-        return [pid for pid in serving if Path(f"/proc/{pid}/comm").read_text().startswith("sshd")]
+        return [pid for pid in serving if _program(pid).startswith("sshd")]
 
     def arguments(self, **more: Any) -> dict[str, Any]:
         """What `Remote.connect` needs to get here, by key."""
@@ -159,6 +159,12 @@ def _children(pid: int) -> Iterator[int]:
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             yield from map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+
+
+def _program(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text()
+    return ""
 
 
 def missing() -> list[str]:

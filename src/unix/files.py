@@ -119,14 +119,14 @@ if ! new=$(mktemp "$(dirname "$path")/.unix-XXXXXXXX"); then
   printf '\\0'; exec cat > "$path"
 fi
 trap 'rm -f "$new"; exit 1' HUP INT TERM
-if [ -e "$path" ]; then
+printf '%s\\0%s\\0' "$new" "$path"
+cat > "$new" || { rm -f "$new"; exit 1; }
+if [ -e "$path" ]; then  # now, because writing takes away what chmod u+s gives
   chown "$(stat -c %u:%g -- "$path")" "$new" 2> /dev/null
   chmod "$(stat -c %a -- "$path")" "$new"
 else
   chmod "$(printf %o $((0666 & ~$(umask))))" "$new"
 fi
-printf '%s\\0%s\\0' "$new" "$path"
-cat > "$new" || { rm -f "$new"; exit 1; }
 sync "$new" & wait $!  # the shell hears a signal meanwhile, which it would not with sync in the foreground
 printf '\\0'
 while [ -e "$new" ]; do sleep 0.02; done

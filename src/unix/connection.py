@@ -150,9 +150,9 @@ class Connection:
         argv = ["ssh", "-F", "none", "-S", self._socket, "-o", "ProxyCommand=false", *on_terminal, "-q", "--"]
         return start([*argv, "remote", line], env=os.environ, terminal=True)
 
-    def told(self, what: str, group: int) -> None:
-        """Tell the keeper of a process group: ``+`` it has begun, ``-`` it has ended, ``x`` it is to be ended."""
-        self._tell(f"{what} {group}\n")
+    def told(self, what: str, group: int, grace: float = GRACE) -> None:
+        """Tell the keeper of a process group: it has begun (``+``), ended (``-``), or is to be ended (``x``, ``g``)."""
+        self._tell(f"{what} {group} {round(grace * 10)}\n")
 
     def ended(self) -> None:
         """Take note that a session has ended, so that another one may begin."""
@@ -249,7 +249,7 @@ class RemoteProcess(Process):
 
     def end(self, grace: float = GRACE) -> int:
         if self.pid:
-            self._connection.told("x" if self.poll() is None else "g", self.pid)
+            self._connection.told("x" if self.poll() is None else "g", self.pid, grace)
             with contextlib.suppress(TimeoutExpired):
                 self.wait(grace + 1)
         self.close_pipes()

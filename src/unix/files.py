@@ -118,7 +118,7 @@ if ! new=$(mktemp "$(dirname "$path")/.unix-XXXXXXXX"); then
   [ -e "$path" ] || exit
   printf '\\0'; exec cat > "$path"
 fi
-trap 'rm -f "$new"; exit 1' HUP INT TERM
+trap 'rm -f "$new"; exit 1' HUP INT PIPE TERM
 printf '%s\\0%s\\0' "$new" "$path"
 cat > "$new" || { rm -f "$new"; exit 1; }
 if [ -e "$path" ]; then  # now, because writing takes away what chmod u+s gives
@@ -148,6 +148,10 @@ class _Bytes(Result):
 
     stdout: bytes  # type: ignore[assignment]
     stderr: bytes  # type: ignore[assignment]
+
+
+_TIME_TO_REMOVE = 10.0
+"""Seconds that a process has for removing what it has written: a disk that is busy takes its time."""
 
 
 class _Reading(io.RawIOBase):
@@ -228,7 +232,7 @@ class _Writing(io.RawIOBase):
                 self._host._file_output(_BECOME, self._new, self._place, self._kind, str(self._size))
             _check(self._process, self._path)
         finally:
-            self._process.end()
+            self._process.end(_TIME_TO_REMOVE)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -244,7 +248,7 @@ class _Writing(io.RawIOBase):
     def _discard(self) -> None:
         if not self.closed:
             super().close()
-            self._process.end()
+            self._process.end(_TIME_TO_REMOVE)
 
     def _told(self) -> str:
         """What the process says up to a NUL."""

@@ -40,21 +40,27 @@ trap '' HUP INT PIPE TERM
 groups=
 without() { left=; for each in $groups; do [ $each = $1 ] || left="$left $each"; done; groups=$left; }
 signal() { kill -$1 -$2 || sudo -n kill -$1 -- -$2; }
-stop() { signal TERM $1; for tenth in 1 2 3 4 5; do kill -0 -$1 || return; sleep 0.1; done; signal KILL $1; }
-while read -r what group; do
+stop() {
+  signal TERM $1
+  left=$2
+  while [ $left -gt 0 ]; do kill -0 -$1 || return; sleep 0.1; left=$((left - 1)); done
+  signal KILL $1
+}
+while read -r what group tenths; do
   case $what in
     +) groups="$groups $group" ;;
     -) without $group ;;
-    x) without $group; stop $group > /dev/null 2>&1 < /dev/null & ;;
-    g) kill -0 $group 2> /dev/null || stop $group > /dev/null 2>&1 < /dev/null & ;;
+    x) without $group; stop $group $tenths > /dev/null 2>&1 < /dev/null & ;;
+    g) kill -0 $group 2> /dev/null || stop $group $tenths > /dev/null 2>&1 < /dev/null & ;;
   esac
 done
-for each in $groups; do stop $each > /dev/null 2>&1 < /dev/null & done
+for each in $groups; do stop $each 50 > /dev/null 2>&1 < /dev/null & done
 wait
 """
 """The keeper of a connection. It is told of the process groups that the connection has, and ends those that it is told
-to: a whole one (``x``), or what a process that has ended left of its group (``g``). When its input ends, because the
-connection is closed or lost or the program was killed, it ends all of them."""
+to: a whole one (``x``), or what a process that has ended left of its group (``g``); it kills what is still there after
+so many tenths of a second. When its input ends, because the connection is closed or lost or the program was killed, it
+ends all of them."""
 
 _WATCH = (
     'BEGIN { s = system(ARGV[1]); if (s < 256) exit s; printf "%s %d", ARGV[2], s % 128 > "/dev/stderr"; exit 255 }'

@@ -313,7 +313,10 @@ def test_words_arrive_through_any_login_shell_whatever_its_scripts_print(sshd: S
     if shell in scripts:
         script = home / scripts[shell]
         script.parent.mkdir(parents=True, exist_ok=True)
-        script.write_text("echo noise from the scripts\nsh -c 'echo more noise >&2'\n")
+        script.write_text(
+            "echo noise from the scripts\nsh -c 'echo more noise >&2; printf unfinished'\n"
+            "head -c 100000 /dev/zero\nsh -c 'head -c 100000 /dev/zero >&2'\n"
+        )
     words = ["a'b\"c$d`e\\f!g", "nh\té😀\udcff", "* ~ {a,b} [x]", "-- # %s \\n", "", "\n", "a\n", "x" * 100_000]
     with sshd.connect(username=f"t{shell}") as host:
         printed = host.execute("printf", "%s\\0", *words)

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import IO
 
 from unix import mux, script, ssh
@@ -51,7 +51,7 @@ class Connection:
             _all.add(self)
             try:
                 self._tell(f"{script.keeper(mark)}\n")
-                _skip_to(mark, self._master.stdout, deadline)
+                _skip_to(mark.encode(), [self._master.stdout], deadline)
                 self.facts = script.facts(_line(self._master.stdout, deadline))
             except _TimeIsUpError:
                 reason = ssh.no_answer(destination, self._ssh_said())
@@ -176,7 +176,7 @@ class Connection:
                 return _Session(self._socket, deadline)
             except BaseException as error:
                 self.ended()
-                if isinstance(error, OSError | _EndedError):
+                if isinstance(error, ConnectionError | FileNotFoundError | _EndedError):
                     raise GoneError(str(self.destination)) from None
                 if isinstance(error, _TimeIsUpError):
                     raise TimeoutExpired(["ssh"], 0) from None
@@ -195,6 +195,8 @@ class Connection:
                 raise TimeoutExpired(["ssh"], 0)
 
     def _ssh_said(self) -> list[str]:
+        if self._said.closed:  # by another thread, which has noticed the loss before
+            return []
         size = os.fstat(self._said.fileno()).st_size
         said = os.pread(self._said.fileno(), _CHUNK, max(size - _CHUNK, 0))
         return [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
@@ -221,10 +223,9 @@ class RemoteProcess(Process):
             if not keep_stdin:
                 self.stdin.close()
                 self.stdin = None
-        _skip_to(self._mark, self.stderr, deadline)
-        pid, state = _line(self.stderr, deadline).split()
-        _skip_to(self._mark, self.stdout, deadline)
+        _skip_to(self._mark.encode(), [self.stdout, self.stderr], deadline)
         _line(self.stdout, deadline)
+        pid, state = _line(self.stderr, deadline).split()
         if state == "1":
             raise _NoSuchUserError
         if state == "127":
@@ -336,7 +337,7 @@ class _Session:
         while (message := mux.taken(self._unread)) is None:
             if self._socket.fileno() < 0:
                 raise _EndedError(b"")
-            _wait_for(self._socket.fileno(), deadline)
+            _wait_for([self._socket.fileno()], deadline)
             data = self._socket.recv(_CHUNK)
             if not data:
                 raise _EndedError(b"")
@@ -368,35 +369,42 @@ class _NoSuchUserError(Exception):
     """There is no user of that name."""
 
 
-def _wait_for(descriptor: int, deadline: float | None) -> None:
-    """Wait until there is something to read, or the end of it."""
+def _wait_for(descriptors: Collection[int], deadline: float | None) -> list[int]:
+    """Wait until there is something to read, or the end of it; the descriptors where there is."""
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    if not poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000):
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    ready = poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000)
+    if not ready:
         raise _TimeIsUpError
+    return [descriptor for descriptor, _ in ready]
 
 
-def _skip_to(mark: str, pipe: IO[bytes] | None, deadline: float | None) -> None:
-    """Read from `pipe` up to the end of `mark`, and not a byte more."""
-    wanted, seen = mark.encode(), b""
-    while not seen.endswith(wanted):
-        missing = next(n for n in range(1, len(wanted) + 1) if seen.endswith(wanted[: len(wanted) - n]))
-        seen += _read(pipe, missing, deadline, seen)
+def _skip_to(mark: bytes, pipes: Collection[IO[bytes] | None], deadline: float | None) -> None:
+    """Read from all `pipes` up to the end of `mark`, and not a byte more; whichever has something comes first."""
+    seen = {pipe.fileno(): b"" for pipe in pipes if pipe}
+    while seen:
+        for descriptor in _wait_for(seen, deadline):
+            found = seen[descriptor]
+            missing = next(n for n in range(1, len(mark) + 1) if found.endswith(mark[: len(mark) - n]))
+            found = (found + _read(descriptor, missing, found))[-_CHUNK:]
+            if found.endswith(mark):
+                del seen[descriptor]
+            else:
+                seen[descriptor] = found
 
 
 def _line(pipe: IO[bytes] | None, deadline: float | None) -> str:
     """Read the rest of a line, and not a byte more."""
     seen = b""
-    while not seen.endswith(b"\n"):
-        seen += _read(pipe, 1, deadline, seen)
+    while pipe and not seen.endswith(b"\n"):
+        _wait_for([pipe.fileno()], deadline)
+        seen += _read(pipe.fileno(), 1, seen)
     return seen.decode("utf-8", "surrogateescape")
 
 
-def _read(pipe: IO[bytes] | None, count: int, deadline: float | None, seen: bytes) -> bytes:
-    if pipe is None:
-        raise _EndedError(seen)
-    _wait_for(pipe.fileno(), deadline)
-    data = os.read(pipe.fileno(), count)
+def _read(descriptor: int, count: int, seen: bytes) -> bytes:
+    data = os.read(descriptor, count)
     if not data:
         raise _EndedError(seen)
     return data

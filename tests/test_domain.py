@@ -156,7 +156,7 @@ def test_a_generated_uuid_and_mac_are_taken_by_libvirt(hypervisor: Hypervisor) -
     interface = {"@type": "user", "mac": {"@address": mac}, "model": {"@type": "virtio"}}
     hypervisor.domain.define({**GUEST, "uuid": uuid, "devices": {"interface": interface}})
     assert hypervisor.domain.uuid("guest") == uuid
-    assert hypervisor.domain.conf("guest")["devices"]["interface"]["mac"] == {"@address": mac}
+    assert hypervisor.domain.conf("guest")["devices"]["interface"][0]["mac"] == {"@address": mac}
 
 
 def test_wrong_actions_raise_what_a_caller_can_tell_apart(hypervisor: Hypervisor) -> None:

@@ -140,3 +140,68 @@ def test_a_carriage_return_that_libvirt_does_not_escape_is_not_lost() -> None:
 def test_the_root_of_an_output_must_be_xml() -> None:
     with pytest.raises(kvm.UnreadableOutputError, match="virsh printed no XML"):
         xml.conf("error\n")
+
+
+DOMAIN = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <name>web1</name>
+  <metadata><mine xmlns='urn:mine'><item/></mine></metadata>
+  <devices><disk type='file'><source file='/a'><seclabel model='dac'/></source></disk></devices>
+  <qemu:commandline><qemu:arg value='-x'/></qemu:commandline>
+</domain>"""
+
+
+def test_what_the_schema_lets_repeat_is_a_list_also_once() -> None:
+    domain = from_xml(DOMAIN)["domain"]
+    assert domain["name"] == "web1"
+    (disk,) = domain["devices"]["disk"]
+    assert disk["source"] == {"@file": "/a", "seclabel": [{"@model": "dac"}]}
+    qemu = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+    assert domain[f"{qemu}commandline"] == {f"{qemu}arg": [{"@value": "-x"}]}
+    assert domain["metadata"] == {"{urn:mine}mine": {"{urn:mine}item": True}}
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ("<network><ip address='10.0.0.1'><dhcp><range/><host/></dhcp></ip></network>", ["ip", 0, "dhcp", "range", 0]),
+        (
+            "<domainsnapshot><domain><devices><disk/></devices></domain></domainsnapshot>",
+            ["domain", "devices", "disk", 0],
+        ),
+        ("<domainsnapshot><disks><disk name='vda'/></disks></domainsnapshot>", ["disks", "disk", 0]),
+        ("<domaincheckpoint><disks><disk name='vda'/></disks></domaincheckpoint>", ["disks", "disk", 0]),
+        ("<domainbackup><disks><disk name='vda'/></disks></domainbackup>", ["disks", "disk", 0]),
+        (
+            "<capabilities><guest><arch name='i686'><machine/></arch></guest></capabilities>",
+            ["guest", 0, "arch", "machine", 0],
+        ),
+        ("<device><capability type='pci'><iommuGroup><address/></iommuGroup></capability></device>", ["capability", 0]),
+        ("<filter><rule action='drop'/></filter>", ["rule", 0]),
+        ("<pool type='iscsi'><source><host name='a'/></source></pool>", ["source", "host", 0]),
+        ("<interface><protocol family='ipv4'><ip address='1'/></protocol></interface>", ["protocol", 0, "ip", 0]),
+        ("<cpu><feature name='vmx'/></cpu>", ["feature", 0]),
+        ("<sysinfo><baseBoard><entry name='a'>b</entry></baseBoard></sysinfo>", ["baseBoard", 0, "entry", 0]),
+        ("<storagepoolCapabilities><pool type='dir'/></storagepoolCapabilities>", ["pool", 0]),
+        ("<domainCapabilities><os><enum name='a'><value>b</value></enum></os></domainCapabilities>", ["os", "enum", 0]),
+    ],
+)
+def test_places_in_every_kind_of_document(document: str, path: list[str | int]) -> None:
+    (value,) = from_xml(document).values()
+    for step in path:
+        value = value[step]
+    assert isinstance(value, dict | bool | str)
+
+
+def test_the_plain_conversion_has_lists_only_where_something_does_repeat() -> None:
+    assert _xml_to_dict(etree.fromstring("<devices><disk/></devices>")) == {"devices": {"disk": True}}
+    assert _xml_to_dict(etree.fromstring(DOMAIN))["domain"]["devices"]["disk"]["@type"] == "file"
+
+
+def test_what_an_xpath_finds_has_the_shape_that_it_has_in_the_whole() -> None:
+    (source,) = xml.nodes(DOMAIN, "//source")
+    assert source == {"source": {"@file": "/a", "seclabel": [{"@model": "dac"}]}}
+
+
+def test_lists_are_written_as_they_are_read() -> None:
+    again = to_xml("domain", from_xml(DOMAIN)["domain"])
+    assert from_xml(again) == from_xml(DOMAIN)

@@ -1,7 +1,8 @@
 """libvirt's XML and dicts, both ways. Pure functions; nothing is fetched, no entity is expanded.
 
 The form of an element: a string for text alone, True for an empty element, otherwise a dict in which ``@name`` is
-an attribute, ``#text`` the text beside attributes or children, and a list stands for an element that repeats.
+an attribute, ``#text`` the text beside attributes or children, and a list stands for an element that repeats, or that
+could repeat there: what that is, libvirt's own schemas say (`kvm.lists_generated`).
 
 lxml takes longer to load than all the rest of this package, so it is loaded by the functions that need it.
 """
@@ -15,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
+from kvm.lists_generated import PLACES, ROOTS
 from kvm.values import Quantity
 
 if TYPE_CHECKING:
@@ -75,11 +77,23 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
 
     The plain conversion: an element is a list only where it does repeat.
     """
-    return {str(elt.tag): _value(elt)}
+    return {str(elt.tag): _value(elt, _UNKNOWN)}
 
 
-def _value(element: etree._Element) -> Value:
+_Place = tuple[frozenset[str], dict[str, int]]
+"""What is known of an element by its place: the children that may repeat, and the places of its children."""
+
+_UNKNOWN: _Place = (frozenset(), {})
+
+
+def _place(root: str) -> _Place:
+    """The place of a document's root."""
+    return PLACES[ROOTS[root]] if root in ROOTS else _UNKNOWN
+
+
+def _value(element: etree._Element, place: _Place) -> Value:
     """What `element` becomes. Configurations are read by the hundred, so this does without a call for each leaf."""
+    lists, below = place
     value: dict[str, Value] = {}
     for name, text in element.items():
         value[f"@{name}"] = text
@@ -95,12 +109,12 @@ def _value(element: etree._Element) -> Value:
         has_children = True
         content: Value
         if len(node) or node.attrib:
-            content = _value(node)
+            content = _value(node, PLACES[below[tag]] if tag in below else _UNKNOWN)
         else:
             own_of_leaf = node.text
             content = own_of_leaf if own_of_leaf and not _INDENTATION(own_of_leaf) else True
         if tag not in value:
-            value[tag] = content
+            value[tag] = [content] if tag in lists else content
         elif isinstance(found := value[tag], list):
             found.append(content)
         else:
@@ -124,11 +138,13 @@ def _leaf(value: dict[str, Value], text: str | None) -> Value:
 def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     """A document as a dictionary of its root's tag: ``{'domain': {...}}``.
 
-    `document` is XML as text or bytes, or an lxml element. `InvalidArgumentError` if it is not well-formed.
+    What libvirt's schema allows to repeat at its place is a list, also where there is one. `document` is XML as text
+    or bytes, or an lxml element. `InvalidArgumentError` if it is not well-formed.
     """
     from lxml import etree
 
-    return _xml_to_dict(document if isinstance(document, etree._Element) else parse(document))
+    element = document if isinstance(document, etree._Element) else parse(document)
+    return {str(element.tag): _value(element, _place(str(element.tag)))}
 
 
 def to_xml(tag: str, conf: Mapping[str, Any]) -> str:
@@ -233,7 +249,8 @@ def root(text: str) -> etree._Element:
 
 def conf(text: str) -> Conf:
     """The content of the document that virsh printed, without its root's tag."""
-    value = _value(root(text))
+    element = root(text)
+    value = _value(element, _place(str(element.tag)))
     return value if isinstance(value, dict) else {}
 
 
@@ -269,7 +286,18 @@ def nodes(text: str, xpath: str) -> list[Node]:
 def _node(found: Any) -> Node:
     if isinstance(found, str):
         return str(found)
-    return found if isinstance(found, bool | float) else _xml_to_dict(found)
+    if isinstance(found, bool | float):
+        return found
+    return {str(found.tag): _value(found, _place_of(found))}
+
+
+def _place_of(element: etree._Element) -> _Place:
+    """The place that an element has in its document."""
+    parent = element.getparent()
+    if parent is None:
+        return _place(str(element.tag))
+    _, below = _place_of(parent)
+    return PLACES[below[str(element.tag)]] if str(element.tag) in below else _UNKNOWN
 
 
 def unwrapped(options: Mapping[str, object]) -> dict[str, object]:

@@ -41,44 +41,54 @@ class Connection:
         self.destination = destination
         self._session_ended = threading.Condition()
         self._sessions = 0
+        self._said_before = 0
+        self._last_words: list[str] = []
         self._telling = threading.Lock()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the connection
         self._socket = os.path.join(ssh.private_directory(), secrets.token_hex(4))
         deadline = time.monotonic() + destination.timeout
         mark = secrets.token_hex(8)
-        with ssh.Askpass(destination, password) as askpass:
-            self._master = ssh.start_master(destination, self._socket, askpass.env, self._said.fileno())
-            _all.add(self)
+        with ssh.askpass(password) as (env, is_for):
+            self._master = ssh.start_master(destination, self._socket, env, self._said.fileno())
+            is_for(self._master.pid)
+            self._end = weakref.finalize(self, _end, self._master, os.getpid())
             try:
                 self._tell(f"{script.keeper(mark)}\n")
-                _skip_to(mark.encode(), [self._master.stdout], deadline)
+                _skip_to(mark.encode(), [self._master.stdout], deadline, {})
                 self.facts = script.facts(_line(self._master.stdout, deadline))
             except _TimeIsUpError:
                 reason = ssh.no_answer(destination, self._ssh_said())
                 self.close()
                 raise reason from None
-            except (_EndedError, OSError, ValueError):
+            except (_EndedError, OSError, ValueError) as error:
                 self.is_lost()
-                reason = ssh.refusal(destination, self._ssh_said())
+                instead = getattr(error, "said", b"").decode("utf-8", "replace").split("\n")
+                reason = ssh.refusal(destination, self._ssh_said() or [line for line in instead if line.strip()])
                 self.close()
                 raise reason from None
             except BaseException:
                 self.close()
                 raise
+            self._said_before = os.fstat(self._said.fileno()).st_size
+            _all.add(self)
 
     @property
     def is_alive(self) -> bool:
-        return self._master.poll() is None
+        """Whether ssh and the keeper at its other end are there; the keeper says nothing any more until it ends."""
+        return self._master.poll() is None and not _has_ended(self._master.stdout)
 
     def is_lost(self) -> bool:
         """Whether the connection has ended, or is about to: its pipes end a moment before it does."""
-        with contextlib.suppress(TimeoutExpired):
-            self._master.wait(0.5)
+        deadline = time.monotonic() + 0.5
+        while self.is_alive and time.monotonic() < deadline:
+            time.sleep(0.01)
         return not self.is_alive
 
     def lost(self) -> ConnectionLostError:
         """The error that tells how the connection was lost."""
-        said = [line for line in self._ssh_said() if not line.startswith(("Warning: ", "mux_"))]
+        with self._telling:
+            said = self._ssh_said()
+        said = [line for line in said if not line.startswith(("Warning: ", "mux_"))]
         return ConnectionLostError(
             f"lost the connection to {self.destination}: "
             + (said[-1] if said else f"its ssh ended with {self._master.poll()} and said nothing")
@@ -86,18 +96,20 @@ class Connection:
 
     def close(self) -> None:
         """End what runs through the connection, and the connection."""
-        if self._master.stdin:
-            with contextlib.suppress(OSError):
-                self._master.stdin.close()
+        is_whole = hasattr(self, "facts") and self.is_alive
+        self._end()
         with contextlib.suppress(TimeoutExpired):
-            self._master.wait(2 * GRACE + 1 if self.is_alive and hasattr(self, "facts") else 0)
+            self._master.wait(2 * GRACE + 1 if is_whole else 0)
         self._master.end()
-        self._said.close()
+        with self._telling:
+            self._last_words = self._ssh_said()
+            self._said.close()
         with contextlib.suppress(OSError):
             os.unlink(self._socket)
 
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent."""
+        self._end.detach()
         self._master.forget()
         self._said.close()
 
@@ -124,11 +136,11 @@ class Connection:
         process = RemoteProcess(self, words, mark, self._session(deadline))
         try:
             process.begin(f"{line}\n".encode(), keep_stdin=stdin, deadline=deadline)
-        except _EndedError as error:
+        except (_EndedError, BrokenPipeError) as error:
             process.end()
             if self.is_lost():
                 raise self.lost() from None
-            said = error.said.decode("utf-8", "replace").strip() or "it said nothing"
+            said = getattr(error, "said", b"").decode("utf-8", "replace").strip() or "it said nothing"
             raise UnixError(f"{self.destination} did not run {words[0]}: {said}") from None
         except _TimeIsUpError:
             process.end()
@@ -151,7 +163,10 @@ class Connection:
         return start([*argv, "remote", line], env=os.environ, terminal=True)
 
     def told(self, what: str, group: int, grace: float = GRACE) -> None:
-        """Tell the keeper of a process group: it has begun (``+``), ended (``-``), or is to be ended (``x``, ``g``)."""
+        """Tell the keeper of a process group: it has begun (``+``), ended (``-``), or is to be ended (``x``, ``g``).
+
+        Or of a process that it is to go on (``u``).
+        """
         self._tell(f"{what} {group} {round(grace * 10)}\n")
 
     def ended(self) -> None:
@@ -195,10 +210,11 @@ class Connection:
                 raise TimeoutExpired(["ssh"], 0)
 
     def _ssh_said(self) -> list[str]:
-        if self._said.closed:  # by another thread, which has noticed the loss before
-            return []
+        """What ssh has said; once connected only what it has said since, not what the host greets with."""
+        if self._said.closed:
+            return self._last_words
         size = os.fstat(self._said.fileno()).st_size
-        said = os.pread(self._said.fileno(), _CHUNK, max(size - _CHUNK, 0))
+        said = os.pread(self._said.fileno(), _CHUNK, max(size - _CHUNK, self._said_before))
         return [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
 
 
@@ -213,27 +229,40 @@ class RemoteProcess(Process):
         self.stdin, self.stdout, self.stderr = session.pipes
         self.pid = 0
         self.returncode: int | None = None
+        self._owner = os.getpid()
+        self._waiting = threading.RLock()
+        self._seen: dict[int, bytes] = {}
+        self._is_begun = False
+        self._signal = 0
 
     def begin(self, line: bytes, *, keep_stdin: bool, deadline: float | None) -> None:
         """Send the line that runs the command, and read up to the marks that it prints."""
         if self.stdin:
+            self._is_begun = True
             with contextlib.suppress(BrokenPipeError):
                 self.stdin.write(line)
                 self.stdin.flush()
             if not keep_stdin:
-                self.stdin.close()
+                with contextlib.suppress(BrokenPipeError):
+                    self.stdin.close()
                 self.stdin = None
-        _skip_to(self._mark.encode(), [self.stdout, self.stderr], deadline)
-        _line(self.stdout, deadline)
-        pid, state = _line(self.stderr, deadline).split()
-        if state == "1":
+        state = self._read_marks(deadline)
+        if state == 1:
             raise _NoSuchUserError
-        if state == "127":
+        if state == 127:
             raise CannotStartError(127, self.words, "command not found")
-        if state != "0":
+        if state != 0:
             raise CannotStartError(126, self.words, os.strerror(errno.EACCES))
-        self.pid = int(pid)
-        self._connection.told("+", self.pid)
+
+    def _read_marks(self, deadline: float | None) -> int:
+        """Read up to the marks; the state that they tell. Then it is known which process it is."""
+        _skip_to(self._mark.encode(), [self.stderr, self.stdout], deadline, self._seen)
+        pid, state = map(int, _line(self.stderr, deadline).split())
+        if state == 0:
+            self.pid = pid
+            self._connection.told("+", pid)
+        _line(self.stdout, deadline)
+        return state
 
     def poll(self) -> int | None:
         with contextlib.suppress(TimeoutExpired):
@@ -241,38 +270,62 @@ class RemoteProcess(Process):
         return None
 
     def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None:
-            self.returncode = self._session.exit_status(timeout, self.words)
-            self._connection.ended()
-            if self.pid:
-                self._connection.told("-", self.pid)
-        return self.returncode
+        if self.returncode is None and self._owner != os.getpid():
+            self.forget()
+        with self._waiting:
+            if self.returncode is None:
+                self.returncode = self._session.exit_status(timeout, self.words)
+                self._connection.ended()
+                if self.pid:
+                    self._connection.told("-", self.pid)
+            return self.returncode
 
     def end(self, grace: float = GRACE) -> int:
+        if self._owner != os.getpid():
+            self.forget()
+            return 0
+        if not self.pid and self._is_begun:  # it may have begun by now, and has to be known to be ended
+            with contextlib.suppress(_EndedError, _TimeIsUpError, OSError, ValueError):
+                self._read_marks(time.monotonic() + grace)
         if self.pid:
             self._connection.told("x" if self.poll() is None else "g", self.pid, grace)
+        super().close_pipes()
+        if self.pid:
             with contextlib.suppress(TimeoutExpired):
                 self.wait(grace + 1)
-        self.close_pipes()
         self._session.close()
         return self.wait()
 
+    def go_on(self) -> None:
+        """Send the process the signal USR1."""
+        self._connection.told("u", self.pid)
+
+    def close_pipes(self) -> None:
+        super().close_pipes()
+        if self.returncode is not None:
+            self._session.close()
+
     def forget(self) -> None:
-        self.close_pipes()
+        super().close_pipes()
         self._session.close()
         self.returncode = 0
 
-    def concluded(self, stderr: bytes) -> bytes:
+    def cleaned(self, stderr: bytes) -> bytes:
+        before, mark, behind = stderr.rpartition(self._mark.encode())
+        found = re.match(rb" (\d+);", behind) if mark else None
+        if found is None:
+            return stderr
+        self._signal = int(found[1])
+        return before + behind[found.end() :]
+
+    def conclude(self) -> None:
         if self._session.status is None:
             if self._connection.is_lost():
                 raise self._connection.lost()
             where = self._connection.destination
             raise ConnectionLostError(f"the session on {where} ended before {self.words[0]} did")
-        found = re.search(rb"%s (\d+)\Z" % self._mark.encode(), stderr)
-        if found and self.returncode == 255:
-            self.returncode = -int(found[1])
-            return stderr[: found.start()]
-        return stderr
+        if self._signal and self.returncode == 255:
+            self.returncode = -self._signal
 
 
 class _Session:
@@ -315,6 +368,7 @@ class _Session:
                 message = self._message(deadline)
                 if message.kind == mux.EXIT_MESSAGE:
                     self.status = message.second
+                    return self.status
         except _TimeIsUpError:
             raise TimeoutExpired(list(words), timeout or 0) from None
         except (_EndedError, OSError):
@@ -380,18 +434,20 @@ def _wait_for(descriptors: Collection[int], deadline: float | None) -> list[int]
     return [descriptor for descriptor, _ in ready]
 
 
-def _skip_to(mark: bytes, pipes: Collection[IO[bytes] | None], deadline: float | None) -> None:
-    """Read from all `pipes` up to the end of `mark`, and not a byte more; whichever has something comes first."""
-    seen = {pipe.fileno(): b"" for pipe in pipes if pipe}
-    while seen:
-        for descriptor in _wait_for(seen, deadline):
-            found = seen[descriptor]
-            missing = next(n for n in range(1, len(mark) + 1) if found.endswith(mark[: len(mark) - n]))
-            found = (found + _read(descriptor, missing, found))[-_CHUNK:]
-            if found.endswith(mark):
-                del seen[descriptor]
-            else:
-                seen[descriptor] = found
+def _skip_to(mark: bytes, pipes: Collection[IO[bytes] | None], deadline: float | None, seen: dict[int, bytes]) -> None:
+    """Read from all `pipes` up to the end of `mark`, and not a byte more; whichever has something comes first.
+
+    What was read is in `seen`, by descriptor; if it raises, it can go on with that later.
+    """
+    descriptors = [pipe.fileno() for pipe in pipes if pipe]
+    while missing := [each for each in descriptors if not seen.get(each, b"").endswith(mark)]:
+        for descriptor in _wait_for(missing, deadline):
+            found = seen.get(descriptor, b"")
+            lacking = next(n for n in range(1, len(mark) + 1) if found.endswith(mark[: len(mark) - n]))
+            data = os.read(descriptor, lacking)
+            if not data:
+                raise _EndedError(b"\n".join(seen.get(each, b"") for each in descriptors))
+            seen[descriptor] = (found + data)[-_CHUNK:]
 
 
 def _line(pipe: IO[bytes] | None, deadline: float | None) -> str:
@@ -399,15 +455,32 @@ def _line(pipe: IO[bytes] | None, deadline: float | None) -> str:
     seen = b""
     while pipe and not seen.endswith(b"\n"):
         _wait_for([pipe.fileno()], deadline)
-        seen += _read(pipe.fileno(), 1, seen)
+        data = os.read(pipe.fileno(), 1)
+        if not data:
+            raise _EndedError(seen)
+        seen += data
     return seen.decode("utf-8", "surrogateescape")
 
 
-def _read(descriptor: int, count: int, seen: bytes) -> bytes:
-    data = os.read(descriptor, count)
-    if not data:
-        raise _EndedError(seen)
-    return data
+def _has_ended(pipe: IO[bytes] | None) -> bool:
+    """Whether there is something to read where there is nothing any more but the end."""
+    poll = select.poll()
+    if pipe is None or pipe.closed:
+        return True
+    poll.register(pipe.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+_leaving: list[LocalProcess] = []
+"""The masters that are on their way out; somebody has to take note of their ends."""
+
+
+def _end(master: LocalProcess, owner: int) -> None:
+    """Close the keeper's input, also where a Connection was dropped: it ends all there, and the master follows."""
+    if os.getpid() == owner:
+        with contextlib.suppress(OSError):
+            master.close_pipes()
+        _leaving[:] = [each for each in (*_leaving, master) if each.poll() is None]
 
 
 _all: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -48,7 +48,9 @@ class FilesByCommand(Host):
             file.write(content)
 
     def exists(self, path: Path) -> bool:
-        return bool(path) and self._file_command('[ -e "$1" ]', _given(path)).status
+        if not path or "\0" in os.fsdecode(path):
+            return False
+        return self._file_output(_EXISTS, path) == b"0"
 
     def listdir(self, path: Path = ".") -> list[str]:
         names = self._file_output(_LIST, path).split(b"\0")
@@ -62,11 +64,15 @@ class FilesByCommand(Host):
 
     def which(self, command: str) -> str | None:
         envs = cast(Mapping[str, str], self.get_control("envs"))
-        return os.fsdecode(self._file_command(_WHICH, command, envs=envs).stdout) or None
+        path = word(envs["PATH"]) if "PATH" in envs else self._file_command('printf %s "$PATH"', "").stdout
+        found = self._file_command(_WHICH, command, path)
+        if not found.status:
+            raise _os_error(found.stderr, command)
+        return os.fsdecode(found.stdout[1:]) or None
 
-    def _file_command(self, script: str, given: str, *more: str, envs: Mapping[str, str] | None = None) -> _Bytes:
-        with self._controls.changed({"locale": "C", "decode": None, "envs": envs or {}}):
-            return cast(_Bytes, self.run(["/bin/sh", "-c", script, "sh", given, *more]))
+    def _file_command(self, script: str, *given: str | bytes) -> _Bytes:
+        with self._controls.changed({"locale": "C", "decode": None, "envs": {}}):
+            return cast(_Bytes, self.run(["/bin/sh", "-c", script, "sh", *given]))
 
     def _file_output(self, script: str, path: Path, *more: str) -> bytes:
         """What `script` prints about the file at `path`; what it complains about is raised as an `OSError`."""
@@ -84,8 +90,9 @@ _READ = 'exec cat -- "$1"'
 
 _LIST = """
 ls -a -- "$1" > /dev/null || exit
-[ -d "$1" ] || { echo "$1: Not a directory" >&2; exit 1; }
-cd -- "$1" || exit
+[ -e "$1" ] || { echo "No such file or directory" >&2; exit 1; }
+[ -d "$1" ] || { echo "Not a directory" >&2; exit 1; }
+cd -- "$1" || { echo "Permission denied" >&2; exit 1; }
 for name in * .*; do
   case $name in .|..) continue; esac
   if [ -e "$name" ] || [ -L "$name" ]; then printf '%s\\0' "$name"; fi
@@ -98,11 +105,14 @@ if [ -n "$2" ]; then exec rm -r -- "$1"; fi
 exec rmdir -- "$1"
 """
 
+_EXISTS = '[ -e "$1" ]; printf %s $?'
+
 _WHICH = """
+printf /
 case $1 in
   */*) [ ! -f "$1" ] || [ ! -x "$1" ] || printf %s "$1" ;;
   *) set -f; IFS=:
-     for directory in $PATH; do
+     for directory in $2; do
        if [ -f "$directory/$1" ] && [ -x "$directory/$1" ]; then printf %s "$directory/$1"; exit; fi
      done ;;
 esac
@@ -110,37 +120,42 @@ esac
 
 _WRITE = """
 path=$1 mode=$2
-if [ "$mode" = a ]; then printf '\\0'; exec cat >> "$path"; fi
-if [ "$mode" = x ] && { [ -e "$path" ] || [ -L "$path" ]; }; then echo "$path: File exists" >&2; exit 1; fi
+if [ -d "$path" ]; then echo "Is a directory" >&2; exit 1; fi
+if [ "$mode" = a ]; then : >> "$path" && printf '\\0' && exec cat >> "$path"; exit 1; fi
+if [ "$mode" = x ] && { [ -e "$path" ] || [ -L "$path" ]; }; then echo "File exists" >&2; exit 1; fi
 if [ -L "$path" ]; then path=$(readlink -f "$path" && printf x); path=${path%?x}; fi
 if [ -e "$path" ] && [ ! -f "$path" ]; then printf '\\0'; exec cat > "$path"; fi
-if ! new=$(mktemp "$(dirname "$path")/.unix-XXXXXXXX"); then
-  [ -e "$path" ] || exit
-  printf '\\0'; exec cat > "$path"
+owner=; [ ! -e "$path" ] || owner=$(stat -c %u:%g -- "$path")
+if new=$(mktemp "${path%/*}/.unix-XXXXXXXX"); then
+  trap 'rm -f "$new"; exit 1' HUP INT PIPE TERM
+  if [ -n "$owner" ] && [ "$owner" != "$(id -u):$(id -g)" ] && ! chown "$owner" "$new" 2> /dev/null; then
+    rm -f "$new"
+    trap - HUP INT PIPE TERM
+    : >> "$path" && printf '\\0' && exec cat > "$path"
+    exit 1
+  fi
+else
+  [ -e "$path" ] && : >> "$path" && printf '\\0' && exec cat > "$path"
+  exit 1
 fi
-trap 'rm -f "$new"; exit 1' HUP INT PIPE TERM
-printf '%s\\0%s\\0' "$new" "$path"
+printf '%s\\0' "$new"
 cat > "$new" || { rm -f "$new"; exit 1; }
 if [ -e "$path" ]; then  # now, because writing takes away what chmod u+s gives
-  chown "$(stat -c %u:%g -- "$path")" "$new" 2> /dev/null
   chmod "$(stat -c %a -- "$path")" "$new"
 else
   chmod "$(printf %o $((0666 & ~$(umask))))" "$new"
 fi
 sync "$new" & wait $!  # the shell hears a signal meanwhile, which it would not with sync in the foreground
-printf '\\0'
-while [ -e "$new" ]; do sleep 0.02; done
+ready=
+trap 'ready=yes' USR1
+printf '%s\\0' "$(wc -c < "$new")"
+while [ -z "$ready" ]; do sleep 0.02; done
+if [ "$mode" = x ]; then ln -- "$new" "$path"; status=$?; rm -f -- "$new"; exit $status; fi
+mv -f -- "$new" "$path" || { rm -f "$new"; exit 1; }
 """
-"""Tells, each ended by a NUL, where it writes and what that is to become; nothing if it writes to the file itself. At
-the end of its input it tells one more NUL, and stays until what it has written has become the file: whoever ends it
-before, as when the connection is lost, has it removed."""
-
-_BECOME = """
-new=$1 path=$2
-if [ "$(wc -c < "$new")" -ne "$4" ]; then echo "$path: Input/output error" >&2; rm -f "$new"; exit 1; fi
-if [ "$3" = x ]; then ln -- "$new" "$path"; status=$?; rm -f -- "$new"; exit $status; fi
-exec mv -f -- "$new" "$path"
-"""
+"""Tells, each ended by a NUL, where it writes, and at the end of its input how much that is. Then it waits for the sign
+to go on: whoever ends it before, as when the connection is lost, has what was written removed. Where nothing can be put
+beside the file, it tells nothing and writes to the file itself."""
 
 
 class _Bytes(Result):
@@ -192,14 +207,11 @@ class _Writing(io.RawIOBase):
     """A file that is being written: beside its place, and put there when it is closed."""
 
     def __init__(self, host: FilesByCommand, path: Path, kind: str) -> None:
-        self._host = host
         self._path = path
-        self._kind = kind
         self._size = 0
         self._process = host._file_process(_WRITE, path, kind, stdin=True)
         try:
-            self._new = self._told()
-            self._place = self._told() if self._new else ""
+            self._is_beside = self._told() != ""
         except BaseException:
             self._process.end()
             raise
@@ -227,9 +239,10 @@ class _Writing(io.RawIOBase):
         if self._process.stdin:
             self._process.stdin.close()
         try:
-            if self._new:
-                self._told()
-                self._host._file_output(_BECOME, self._new, self._place, self._kind, str(self._size))
+            if self._is_beside:
+                if int(self._told()) != self._size:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(self._path))
+                self._process.go_on()
             _check(self._process, self._path)
         finally:
             self._process.end(_TIME_TO_REMOVE)
@@ -269,7 +282,7 @@ def _check(process: Process, path: Path) -> None:
     stderr = process.stderr.read() if process.stderr else b""
     process.wait()
     process.close_pipes()
-    stderr = process.concluded(stderr)
+    process.conclude()
     if process.returncode:
         raise _os_error(stderr, path)
 

@@ -69,15 +69,19 @@ class Process(ABC):
         """
 
     @abstractmethod
+    def go_on(self) -> None:
+        """Send the process the signal USR1."""
+
+    @abstractmethod
     def forget(self) -> None:
         """Let go of it without ending it: in a forked child it is the parent's."""
 
-    def concluded(self, stderr: bytes) -> bytes:
-        """Take from the end of standard error what only concerns the end of the process, which has come; the rest.
-
-        Raises what has become of the process if it did not end by itself.
-        """
+    def cleaned(self, stderr: bytes) -> bytes:
+        """Standard error, or a line of it, without what only tells how the process ended, which is taken note of."""
         return stderr
+
+    def conclude(self) -> None:  # noqa: B027  # nothing to be done here
+        """Now that the process has ended and all was read: raise what has become of it if it did not end by itself."""
 
     def close_pipes(self) -> None:
         for pipe in (self.stdin, self.stdout, self.stderr):
@@ -124,6 +128,9 @@ class LocalProcess(Process):
             return self.wait(UNKILLABLE)
         except TimeoutExpired:
             raise UnixError(f"{self.words[0]} (process {self.pid}) runs as another user and cannot be ended") from None
+
+    def go_on(self) -> None:
+        self._popen.send_signal(signal.SIGUSR1)
 
     def forget(self) -> None:
         self.close_pipes()
@@ -244,7 +251,8 @@ def finish(process: Process, data: bytes | None, timeout: float | None) -> tuple
         process.end()
         raise
     process.close_pipes()
-    stderr = process.concluded(b"".join(read["stderr"]))
+    stderr = process.cleaned(b"".join(read["stderr"]))
+    process.conclude()
     return process.returncode or 0, b"".join(read["stdout"]), stderr
 
 
@@ -257,15 +265,16 @@ def lines(process: Process, timeout: float | None) -> Iterator[tuple[_Name, byte
             first, *others = chunk.split(b"\n")
             rest[name].append(first)
             for line in others:
-                yield name, b"".join(rest[name])
+                whole = b"".join(rest[name])
+                yield name, process.cleaned(whole) if name == "stderr" else whole
                 rest[name] = [line]
-            if not chunk and name == "stdout" and (last := b"".join(rest[name])):
+            last = b"".join(rest[name]) if not chunk else b""
+            if last := process.cleaned(last) if name == "stderr" else last:
                 yield name, last
         process.wait(_left(deadline))
     except TimeoutExpired:
         raise CommandTimeoutError(process.words, timeout or 0) from None
-    if last := process.concluded(b"".join(rest["stderr"])):
-        yield "stderr", last
+    process.conclude()
 
 
 _Name = Literal["stdout", "stderr"]

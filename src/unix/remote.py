@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Unpack, cast
@@ -39,6 +40,7 @@ class Remote(FilesByCommand):
         self._password: str | None = None
         self._connection: Connection | None = None
         self._connecting = threading.Lock()
+        self._failure: tuple[float, ConnectError | None] = (0.0, None)
         _all.add(self)
 
     def connect(
@@ -115,7 +117,7 @@ class Remote(FilesByCommand):
         return f"<Remote {self}>"
 
     def __getstate__(self) -> dict[str, object]:
-        left_behind = {"_password": None, "_connection": None, "_connecting": None}
+        left_behind = {"_password": None, "_connection": None, "_connecting": None, "_failure": (0.0, None)}
         return {**super().__getstate__(), **left_behind}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -129,18 +131,32 @@ class Remote(FilesByCommand):
         self._connecting = threading.Lock()
 
     def _connected(self) -> Connection:
-        """The connection, made anew if it was lost."""
+        """The connection, made anew if it was lost. Of those who wait for that, all get the same error if it fails."""
         from unix.connection import Connection
 
-        with self._connecting:
-            if self._connection and not self._connection.is_alive:
-                self._connection.close()
-                self._connection = None
-            if self._connection is None:
-                if self._destination is None:
-                    raise ConnectError("this Remote is not connected: call connect(host) first")
-                self._connection = Connection(self._destination, self._password)
+        asked = time.monotonic()
+        if not self._connecting.acquire(timeout=self._timeout() or -1):
+            raise ConnectError(f"cannot connect to {self}: another thread is still trying to")
+        try:
+            destination, connection = self._destination, self._connection
+            if connection and not connection.is_alive:
+                connection.close()
+                connection = self._connection = None
+            if connection:
+                return connection
+            if destination is None:
+                raise ConnectError("this Remote is not connected: call connect(host) first")
+            failed, error = self._failure
+            if error and failed > asked:
+                raise type(error)(*error.args)
+            try:
+                self._connection = Connection(destination, self._password)
+            except ConnectError as error:
+                self._failure = (time.monotonic(), error)
+                raise
             return self._connection
+        finally:
+            self._connecting.release()
 
     # -- commands --------------------------------------------------------------------------------------------
 
@@ -163,7 +179,9 @@ class Remote(FilesByCommand):
             try:
                 return connection.start(words, envs=envs, user=controls["su"], stdin=stdin, held=held, timeout=timeout)
             except GoneError:
-                connection.close()
+                with self._connecting:
+                    if self._connection is connection:  # what still runs through it may; with the last it ends
+                        self._connection = None
             except TimeoutExpired:
                 raise CommandTimeoutError(words, timeout or 0) from None
         raise ConnectionLostError(f"lost the connection to {self} twice in a row")
@@ -197,7 +215,12 @@ def _checked_name(what: str, name: str) -> str:
 
 
 def _path(path: Path | None) -> str | None:
-    return None if path is None else os.path.expanduser(os.fsdecode(path))
+    if path is None:
+        return None
+    text = os.path.expanduser(os.fsdecode(path))
+    if re.search(r'["\n]|\$\{', text):
+        raise ArgumentError(f"ssh cannot be given a file with a quote, a line break or ${{...}} in its name: {text!r}")
+    return text
 
 
 def _locale(wanted: str, known: frozenset[str]) -> str:

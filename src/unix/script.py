@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from unix.words import encode
 
-BOOT = "exec /bin/sh -c 'IFS= read -r line; eval \"$line\"'"
+BOOT = "exec /bin/sh -c 'IFS= read -r unix_line; eval \"$unix_line\"'"
 """The command for every login shell: sh, bash, zsh, fish, csh."""
 
 LONGEST = 1 << 20
@@ -26,25 +26,30 @@ _LONGEST_ARGUMENT = 120_000
 """What fits into one argument (Linux: 128 KiB)."""
 
 _PLAIN = re.compile(r"[ -~]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FOR_EXPORT = re.compile(
+    r"(?!(IFS|PATH|OPT\w+|E?UID|PPID|(OLD)?PWD|SHELLOPTS|BASH\w*|ENV|LINENO|RANDOM|SECONDS|PS\d|_|unix_\w+)\Z)"
+    r"[A-Za-z_][A-Za-z0-9_]*",
+    re.ASCII,
+)
+"""The names of variables that a shell passes on as they are."""
 
 _FACTS = r"""
-awk=$(command -v awk)
-"$awk" 'BEGIN { exit system("kill -9 $$") != 265 }' > /dev/null 2>&1 || awk=-
-cat=$(command -v cat)
-locales=$(locale -a 2> /dev/null | tr '\n' ,)
+unix_awk=$(command -v awk)
+"$unix_awk" 'BEGIN { exit system("kill -9 $$") != 265 }' > /dev/null 2>&1 || unix_awk=-
+unix_tools=$(command -v cat)' '$(command -v env)' '$(command -v setsid || echo -)
+unix_locales=$(locale -a 2> /dev/null | tr '\n' ,)
 """
 
 _KEEPER = """
 trap '' HUP INT PIPE TERM
 groups=
 without() { left=; for each in $groups; do [ $each = $1 ] || left="$left $each"; done; groups=$left; }
-signal() { kill -$1 -$2 || sudo -n kill -$1 -- -$2; }
+signal() { kill -$1 $2 || sudo -n kill -$1 -- $2; }
 stop() {
-  signal TERM $1
+  signal TERM -$1
   left=$2
   while [ $left -gt 0 ]; do kill -0 -$1 || return; sleep 0.1; left=$((left - 1)); done
-  signal KILL $1
+  signal KILL -$1
 }
 while read -r what group tenths; do
   case $what in
@@ -52,6 +57,7 @@ while read -r what group tenths; do
     -) without $group ;;
     x) without $group; stop $group $tenths > /dev/null 2>&1 < /dev/null & ;;
     g) kill -0 $group 2> /dev/null || stop $group $tenths > /dev/null 2>&1 < /dev/null & ;;
+    u) signal USR1 $group > /dev/null 2>&1 ;;
   esac
 done
 for each in $groups; do stop $each 50 > /dev/null 2>&1 < /dev/null & done
@@ -60,60 +66,66 @@ wait
 """The keeper of a connection. It is told of the process groups that the connection has, and ends those that it is told
 to: a whole one (``x``), or what a process that has ended left of its group (``g``); it kills what is still there after
 so many tenths of a second. When its input ends, because the connection is closed or lost or the program was killed, it
-ends all of them."""
+ends all of them. It also passes on a sign to go on (``u``)."""
 
 _WATCH = (
-    'BEGIN { s = system(ARGV[1]); if (s < 256) exit s; printf "%s %d", ARGV[2], s % 128 > "/dev/stderr"; exit 255 }'
+    'BEGIN { s = system(ARGV[1]); if (s < 256) exit s; printf "%s %d;", ARGV[2], s % 128 > "/dev/stderr"; exit 255 }'
 )
 """For awk: runs a command, and tells a signal that has ended it from an exit status. To a shell both are 137."""
 
 _USER = """
-set -f; IFS=:; set -- $(getent passwd "$user"); unset IFS
-[ "$1" = "$user" ] || state=1
+set -f; IFS=:; set -- $(getent passwd "$unix_user"); unset IFS
+[ "$1" = "$unix_user" ] || unix_nobody=1
 """
 
 _BECOME = """
 export HOME="$6" SHELL="$7" USER="$1" LOGNAME="$1"
 if setpriv --reuid=$3 --regid=$4 --init-groups true 2> /dev/null
 then set -- setpriv --reuid=$3 --regid=$4 --init-groups
-else set -- su -s /bin/sh -c 'exec "$@"' -- "$user" sh; fi
+else set -- su -s /bin/sh -c 'exec "$@"' -- "$unix_user" sh; fi
 """
 
 _FIND_PATH = """
-state=0; [ -f "$program" ] && [ -x "$program" ] || state=126; [ -e "$program" ] || state=127
+unix_state=0; [ -f "$unix_program" ] && [ -x "$unix_program" ] || unix_state=126
+[ -e "$unix_program" ] || unix_state=127
 """
 
 _FIND = """
-state=127; set -f; IFS=:
-for directory in $PATH; do
-  [ ! -f "$directory/$program" ] || state=126
-  [ $state = 127 ] || [ ! -x "$directory/$program" ] || { state=0; break; }
+unix_state=127; set -f; IFS=:
+for unix_directory in $unix_path; do
+  [ ! -f "$unix_directory/$unix_program" ] || unix_state=126
+  [ $unix_state = 127 ] || [ ! -x "$unix_directory/$unix_program" ] || { unix_state=0; break; }
 done
 unset IFS
 """
 
 
 class Facts(NamedTuple):
-    """What is known of a host that one is connected to. `awk` and `cat` are paths; None if awk cannot tell signals."""
+    """What is known of a host that one is connected to.
+
+    The programs are paths; there is no `awk` if it cannot tell signals, and no `setsid` if there is none.
+    """
 
     uid: int
     user: str
     awk: str | None
     cat: str
+    env: str
+    setsid: str | None
     locales: frozenset[str]
 
 
 def keeper(mark: str) -> str:
     """The line that begins a connection: it tells the facts behind `mark`, and then keeps watch."""
-    tell = f'printf \'{mark} %s %s %s %s %s\\n\' "$(id -u)" "$awk" "$cat" "$locales," "$(id -un)"'
-    return _Line().evaluated(f"{_FACTS}\n{tell}\n{_KEEPER}").text()
+    told = '"$(id -u)" "$unix_awk" "$unix_tools" "$unix_locales," "$(id -un)"'
+    return _Line().evaluated(f"{_FACTS}\nprintf '{mark} %s %s %s %s %s\\n' {told}\n{_KEEPER}").text()
 
 
 def facts(line: str) -> Facts:
     """The facts in what the keeper has printed behind its mark."""
-    uid, awk, cat, locales, user = line.strip().split(" ", 4)
+    uid, awk, cat, env, setsid, locales, user = line.strip().split(" ", 6)
     known = frozenset(filter(None, locales.split(",")))
-    return Facts(int(uid), user, awk if awk.startswith("/") else None, cat, known)
+    return Facts(int(uid), user, awk if awk != "-" else None, cat, env, setsid if setsid != "-" else None, known)
 
 
 def command(
@@ -129,59 +141,66 @@ def command(
     """The line that prints the marks and then runs `words`, as `user` (None: as the one who is connected).
 
     The `mark` is a line of its own. On standard error it is followed by the number of the process, and by 0 or what
-    prevents the command from being started: 126, 127, or 1 if there is no such user. Unless the command is `held`, a
-    signal that ended it is told at the end of standard error, as the mark and the signal's number. It is `fed` if it
-    gets an input, which then comes through a pipe: sshd's socket could not be opened as /dev/stdin.
+    prevents the command from being started: 126, 127, or 1 if there is no such user. Unless the command is `held`, it
+    has a session of its own, and a signal that ended it is told on standard error, as the mark, the signal's number
+    and a semicolon. It is `fed` if it gets an input, which then comes through a pipe: sshd's socket could not be
+    opened as /dev/stdin.
     """
     line = _beginning(words, envs, user, remote)
-    words = [*_odd(envs), *words]
-    line.add(f"printf '{mark}\\n'; printf '{mark} %s %s\\n' $$ $state >&2; [ $state = 0 ] || exit $state")
     if held:
-        return line.add(f'exec "$@" {line.words(words)}').text()
-    inner = _Line()
-    inner.add(f"exec {inner.words(words)}")
-    source = f"{remote.cat} | " if fed else ""
-    if remote.awk and len(inner.text()) < _LONGEST_ARGUMENT:
-        return line.add(f'{source}exec "$@" {remote.awk} {line.words([_WATCH, inner.text(), mark])}').text()
-    line.add(f'exec 3>&2 2> /dev/null; {source}(exec "$@" {line.words(words)} 2>&3 3>&-); s=$?')
-    return line.add(
-        f"[ $s -gt 128 ] && [ $s -lt 193 ] || exit $s; printf '{mark} %d' $((s - 128)) >&3; exit 255"
-    ).text()
+        line.add(_marks(mark, "$unix_state"))
+        return _run(line, words, envs, user, remote).text()
+    line.add(f"[ $unix_state = 0 ] || {{ {_marks(mark, '$unix_state')}; }}")
+    inner = _run(_Line().add(f"set --; {_marks(mark, '0')}"), words, envs, None, remote)
+    alone = _Line()
+    alone.add(f"exec {remote.setsid} /bin/sh -c {alone.word(inner.text())}" if remote.setsid else inner.text())
+    watched = _Line()
+    if remote.awk and len(alone.text()) < _LONGEST_ARGUMENT:
+        watched.add(f"exec {remote.awk} {watched.words([_WATCH, alone.text(), mark])}")
+    else:
+        watched.add(f"exec 3>&2 2> /dev/null; (exec 2>&3 3>&-; {alone.text()}); s=$?")
+        watched.add(f"[ $s -gt 128 ] && [ $s -lt 193 ] || exit $s; printf '{mark} %d;' $((s - 128)) >&3; exit 255")
+    whole = f"{remote.cat} | {{ {watched.text()}; }}" if fed else watched.text()
+    if user is not None and user != remote.user:
+        return line.add(f'exec "$@" /bin/sh -c {line.word(whole)}').text()
+    return line.add(whole).text()
 
 
 def for_terminal(words: Sequence[str], *, envs: Mapping[str, str], user: str | None, remote: Facts) -> str:
     """The command for a login shell that runs `words` on a terminal: no line is sent ahead, and no mark is printed."""
-    line = _beginning(words, envs, user, remote)
-    line.add(f'exec "$@" {line.words([*_odd(envs), *words])}')
+    line = _run(_beginning(words, envs, user, remote), words, envs, user, remote)
     return f"exec /bin/sh -c 'eval \"$(printf %b \"$0\")\"' '{_octal(line.text())}'"
 
 
+def _marks(mark: str, state: str) -> str:
+    return f"printf '{mark}\\n'; printf '{mark} %s %s\\n' $$ {state} >&2; [ {state} = 0 ] || exit {state}"
+
+
 def _beginning(words: Sequence[str], envs: Mapping[str, str], user: str | None, remote: Facts) -> _Line:
-    """Environment and user; then ``$state`` is 0 if the command can be started, and ``$@`` what has to be before it."""
+    """Then ``$unix_state`` is 0 if the command can be started, and ``$@`` is what has to be before it for the user."""
     line = _Line()
     become = user is not None and user != remote.user
-    if become and remote.uid == 0:
-        line.add(f"state=; user={line.word(user or '')}").evaluated(f"{_USER}{_BECOME}")
-    elif become:
-        line.add(f"state=; user={line.word(user or '')}").evaluated(_USER)
-    for name, value in envs.items():
-        if _VARIABLE.fullmatch(name):
-            line.add(f"export {name}={line.word(value)}")
-    line.add(f"missing=$state; program={line.word(words[0])}").evaluated(_FIND_PATH if "/" in words[0] else _FIND)
+    line.add("unix_nobody=")
     if become:
-        line.add("state=${missing:-$state}")
-    if become and remote.uid != 0:
-        every = [f"{name}={value}" for name, value in envs.items()]
-        line.add(f'set -- sudo -n -H -u "$user" -- env {line.words(every)}')
-    elif not become:
+        line.add(f"unix_user={line.word(user or '')}").evaluated(_USER + (_BECOME if remote.uid == 0 else ""))
+    line.add(f"unix_path={line.word(envs['PATH']) if 'PATH' in envs else '$PATH'}")
+    line.add(f"unix_program={line.word(words[0])}").evaluated(_FIND_PATH if "/" in words[0] else _FIND)
+    line.add("unix_state=${unix_nobody:-$unix_state}")
+    if not become:
         line.add("set --")
+    elif remote.uid != 0:
+        line.add('set -- sudo -n -H -u "$unix_user" --')
     return line
 
 
-def _odd(envs: Mapping[str, str]) -> list[str]:
-    """What sets the variables that a shell could not, and would not pass on."""
-    odd = [f"{name}={value}" for name, value in envs.items() if not _VARIABLE.fullmatch(name)]
-    return ["env", *odd] if odd else []
+def _run(line: _Line, words: Sequence[str], envs: Mapping[str, str], user: str | None, remote: Facts) -> _Line:
+    """Add what becomes `words` with these variables; ``env`` sets those that a shell, or sudo, would not pass on."""
+    by_sudo = user is not None and user != remote.user and remote.uid != 0
+    exported = {name for name in envs if _FOR_EXPORT.fullmatch(name) and not by_sudo}
+    for name in exported:
+        line.add(f"export {name}={line.word(envs[name])}")
+    odd = [f"{name}={value}" for name, value in envs.items() if name not in exported]
+    return line.add(f'exec "$@" {line.words([remote.env, *odd, *words] if odd else words)}')
 
 
 class _Line:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
 import shlex
+import shutil
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from unix import script
+from unix.controls import LONGEST
 from unix.errors import AuthenticationError, ConnectError, HostKeyError, UnixError
 from unix.process import CannotStartError, LocalProcess, finish, start
 from unix.words import encode
 
 _ASKPASS = """#!/bin/sh
+while [ ! -s "$0.for" ]; do sleep 0.05; done
+[ "$(cat "$0.for")" = $PPID ] || exit 1
 case $1 in
-  *"@$UNIX_ASKPASS_HOST"*[Pp]assword*) exec cat "$UNIX_ASKPASS_PIPE" ;;
-  [Pp]assword*) [ -n "$UNIX_ASKPASS_DIRECT" ] && exec cat "$UNIX_ASKPASS_PIPE" ;;
+  Enter\\ passphrase*|Enter\\ PIN*) exit 1 ;;
+  *[Pp]assword*) exec cat "$UNIX_ASKPASS_PIPE" ;;
 esac
 exit 1
 """
-"""Answers ssh's question for this host's password, and no other: not a passphrase, not a jump host's password."""
+"""Answers a question for a password if it is the master who asks: not the ssh of a jump host, which inherits this."""
 
 
 class Destination(NamedTuple):
@@ -47,7 +53,7 @@ class Destination(NamedTuple):
     def options_for_people(self) -> list[str]:
         """What a person would write behind ``ssh`` to get there."""
         words = ["-F", self.config] if self.config is not None else []
-        words += ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts is not None else []
+        words += ["-o", f"UserKnownHostsFile={_quoted(self.known_hosts)}"] if self.known_hosts is not None else []
         words += [word for name, value in self.options.items() for word in ("-o", f"{name}={value}")]
         words += ["-p", str(self.port)] if self.port is not None else []
         return [*words, f"{self.username}@{self.host}" if self.username else self.host]
@@ -55,34 +61,43 @@ class Destination(NamedTuple):
     def options_of_ssh(self) -> list[str]:
         """What tells ssh where and how. The user's options come first, because ssh takes what it finds first."""
         ours = {
-            "ConnectTimeout": max(1, round(self.timeout)),
+            "ConnectTimeout": max(1, round(min(self.timeout, LONGEST))),
             "StrictHostKeyChecking": "accept-new" if self.host_key == "accept-new" else "yes",
             "ServerAliveInterval": max(1, round(self.keepalive)),
             "ServerAliveCountMax": 3,
         }
         if self.known_hosts is not None:
-            ours |= {"UserKnownHostsFile": f'"{self.known_hosts}"', "GlobalKnownHostsFile": "/dev/null"}
+            ours |= {"UserKnownHostsFile": _quoted(self.known_hosts), "GlobalKnownHostsFile": "/dev/null"}
         if self.key_filename is not None:
             ours |= {"IdentitiesOnly": "yes"}
         words = ["-F", self.config] if self.config is not None else []
         for name, value in [*self.options.items(), *ours.items()]:
             words += ["-o", f"{name}={value}"]
-        for flag, given in (("-l", self.username), ("-p", self.port), ("-i", self.key_filename)):
+        key = None if self.key_filename is None else self.key_filename.replace("%", "%%")
+        for flag, given in (("-l", self.username), ("-p", self.port), ("-i", key)):
             if given is not None:
                 words += [flag, str(given)]
         return words
+
+
+def _quoted(path: str) -> str:
+    """A path as the value of an option, in which ssh expands nothing."""
+    return '"' + path.replace("%", "%%") + '"'
 
 
 def start_master(destination: Destination, path: str, env: Mapping[str, str], stderr: int) -> LocalProcess:
     """The ssh that holds a connection: it can ask nobody anything, and does nothing else that a configuration wants."""
     options = {
         "ControlMaster": "yes",
-        "ControlPath": '"' + path.replace("%", "%%") + '"',
+        "ControlPath": _quoted(path),
         "ControlPersist": "no",
         "RemoteCommand": "none",
         "ClearAllForwardings": "yes",
         "PermitLocalCommand": "no",
         "LogLevel": "INFO",
+        "IgnoreUnknown": "StdinNull,SessionType",
+        "StdinNull": "no",
+        "SessionType": "default",
         **({"NumberOfPasswordPrompts": "1"} if env else {"BatchMode": "yes"}),
     }
     words = ["ssh", "-T", "-x", *[word for name, value in options.items() for word in ("-o", f"{name}={value}")]]
@@ -98,48 +113,36 @@ def start_master(destination: Destination, path: str, env: Mapping[str, str], st
         ) from error.__cause__
 
 
-class Askpass:
-    """For the duration of a block: what lets ssh ask for the password, in `env`. The password itself is in a pipe."""
+@contextlib.contextmanager
+def askpass(password: str | None) -> Iterator[tuple[dict[str, str], Callable[[int], None]]]:
+    """For the duration of a block: the environment in which ssh can ask for the password, which itself is in a pipe.
 
-    def __init__(self, destination: Destination, password: str | None) -> None:
-        self._destination = destination
-        self._password = password
-        self.env: dict[str, str] = {}
-
-    def __enter__(self) -> Askpass:
-        if self._password is None:
-            return self
-        self._directory = tempfile.mkdtemp(dir=private_directory())
-        program = os.path.join(self._directory, "askpass")
+    And what has to be told the process that may ask.
+    """
+    if password is None:
+        yield {}, lambda _: None
+        return
+    with contextlib.ExitStack() as made:
+        directory = made.enter_context(tempfile.TemporaryDirectory(dir=private_directory()))
+        program = os.path.join(directory, "askpass")
         with open(os.open(program, os.O_CREAT | os.O_WRONLY, 0o700), "w") as file:
             file.write(_ASKPASS)
-        self._pipe, writing = os.pipe()
-        os.write(writing, encode(self._password) + b"\n")
-        os.close(writing)
-        meant = _meant(self._destination)
-        self.env = {
+        reading, writing = os.pipe()
+        made.callback(os.close, reading)
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(encode(password) + b"\n")
+        env = {
             "SSH_ASKPASS": program,
             "SSH_ASKPASS_REQUIRE": "force",
             "DISPLAY": os.environ.get("DISPLAY") or "none",  # older releases ask nobody without one
-            "UNIX_ASKPASS_HOST": meant.get("hostname", self._destination.host),
-            "UNIX_ASKPASS_PIPE": f"/proc/{os.getpid()}/fd/{self._pipe}",
-            "UNIX_ASKPASS_DIRECT": "" if meant.keys() & {"proxyjump", "proxycommand"} else "yes",
+            "UNIX_ASKPASS_PIPE": f"/proc/{os.getpid()}/fd/{reading}",
         }
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._password is not None:
-            os.close(self._pipe)
-            os.unlink(os.path.join(self._directory, "askpass"))
-            os.rmdir(self._directory)
+        def is_for(pid: int) -> None:
+            with open(f"{program}.for", "w") as file:
+                file.write(str(pid))
 
-
-def _meant(destination: Destination) -> dict[str, str]:
-    """What ssh makes of a destination and the user's configuration."""
-    asking = start(["ssh", "-G", *destination.options_of_ssh(), "--", destination.host], env=os.environ, stdin=False)
-    _, stdout, _ = finish(asking, None, destination.timeout)
-    lines = [line.partition(" ") for line in stdout.decode("utf-8", "replace").splitlines()]
-    return {name: value for name, _, value in lines}
+        yield env, is_for
 
 
 def no_answer(destination: Destination, said: Sequence[str]) -> ConnectError:
@@ -208,4 +211,12 @@ def private_directory() -> str:
             found = os.lstat(path)
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
                 return path
-    return tempfile.mkdtemp(prefix="python-unix-", dir="/tmp")
+    return _directory_of_this_process()
+
+
+@cache
+def _directory_of_this_process() -> str:
+    """For want of the usual one, which somebody else has taken; it goes with the process."""
+    path = tempfile.mkdtemp(prefix="python-unix-", dir="/tmp")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path

@@ -66,6 +66,6 @@ def lost(why: str, name: str, *, reads: bool) -> Result:
     return Result(255, "", f"error: {why}{doubt}\n")
 
 
-def unreached(error: unix.ConnectError) -> Result:
+def unreached(error: unix.ConnectError | unix.ConnectionLostError) -> Result:
     """The result of a command that was not given to any virsh, because the host cannot be reached."""
     return Result(255, "", f"error: {error}\n")

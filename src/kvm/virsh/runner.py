@@ -6,6 +6,7 @@ only reads is asked once more, an action never.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -88,15 +89,18 @@ class Runner:
             return self._processes.run_words(line.words, data, reads=True) if again else result
         try:
             written, path, stderr = self._host.run(["sh", "-c", _TO_FILE], input=data)
-        except unix.ConnectError as error:
-            return unreached(error)
+        except (unix.ConnectError, unix.ConnectionLostError) as error:
+            return unreached(error)  # to no virsh, that is
+        except unix.CommandTimeoutError as error:
+            return timed_out(error.timeout)
         if not written:
             raise KvmError(f"virsh {line.name}: cannot put the XML into a file on {self._host}: {stderr.strip()}")
         try:
             words = [word.replace(f"={STDIN}", f"={path}") for word in line.words]
             (result,) = self._live([_Line(line.name, words, reads=line.reads)])
         finally:
-            self._host.run(["rm", "-f", path])
+            with contextlib.suppress(unix.UnixError):
+                self._host.run(["rm", "-f", path])
         return Result(result.return_code, *(text.replace(path, STDIN) for text in (result.stdout, result.stderr)))
 
     def _live(self, lines: Sequence[_Line], early: Early | None = None) -> list[Result]:

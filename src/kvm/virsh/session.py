@@ -107,7 +107,7 @@ class Session:
     def why_ended(self) -> str:
         """Why virsh ended without an error of its own: it was killed, or the connection to its host was lost."""
         try:
-            self._process.concluded(b"")
+            self._process.conclude()
         except unix.ConnectionLostError as error:
             return str(error)
         return "Disconnected from virsh due to its end"

@@ -6,6 +6,7 @@ What a Remote has in common with this machine is tested with it, in the other mo
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import pickle
@@ -203,15 +204,21 @@ def test_a_password_which_nobody_sees(sshd: Sshd, caplog: pytest.LogCaptureFixtu
 
 @system_only
 def test_a_password_is_only_told_to_the_host_that_it_is_for(sshd: Sshd, breakable: Sshd, tmp_path: Path) -> None:
-    """The jump host would take the same password, if it was told it."""
+    """The jump host has the same name, and would take the same password, if it was told it."""
     config = tmp_path / "config"
     config.write_text(
-        f"Host gate\n  HostName localhost\n  Port {breakable.port}\n  UserKnownHostsFile {breakable.known_hosts}\n"
+        f"Host gate\n  HostName 127.0.0.1\n  Port {breakable.port}\n  UserKnownHostsFile {breakable.known_hosts}\n"
         "Host *\n  PubkeyAuthentication no\n"
     )
     with pytest.raises(unix.ConnectError):
         sshd.connect(password=PASSWORD, key_filename=None, config=config, options={"ProxyJump": "gate"})
     assert "Accepted password" not in breakable.log()
+
+
+@system_only
+def test_a_password_for_a_host_whose_key_has_another_name(sshd: Sshd) -> None:
+    options = {"PubkeyAuthentication": "no", "HostKeyAlias": f"[127.0.0.1]:{sshd.port}"}
+    sshd.connect(username="tsh", password=PASSWORD, key_filename=None, options=options).disconnect()
 
 
 @pytest.mark.parametrize(
@@ -339,6 +346,17 @@ def test_every_exit_status_and_signal_is_told_apart(remote: unix.Remote) -> None
     assert {result.stderr for result in killed} == {"partial\n"}
 
 
+def test_a_signal_is_told_apart_from_what_is_still_written_to_standard_error(host: unix.Host) -> None:
+    late = "(sleep 0.3; echo late >&2) & echo early >&2; kill -9 $$"
+    result = host.execute("sh", "-c", late)
+    assert (*result, result.return_code) == (False, "", "early\nlate\n", -9)
+    assert list(host.iter("sh", "-c", late)) == [("stderr", "early"), ("stderr", "late"), ("status", False)]
+
+
+def test_a_command_may_signal_its_own_group(host: unix.Host) -> None:
+    assert host.execute("sh", "-c", "kill 0; sleep 5").return_code == -15
+
+
 def test_a_host_whose_awk_cannot_tell_signals_still_tells_that_of_a_killed_program(remote: unix.Remote) -> None:
     connection = remote._connected()
     connection.facts = connection.facts._replace(awk=None)
@@ -359,6 +377,13 @@ def test_environment_of_any_name_arrives(remote: unix.Remote) -> None:
     with remote.set_controls(envs={"PATH": "/nowhere"}):
         assert remote.execute("/bin/echo", "x").stdout == "x\n"
         assert remote.execute("ls").return_code == 127
+
+
+def test_environment_of_a_shell_s_own_names_arrives(host: unix.Host) -> None:
+    names = ["state", "program", "line", "user", "w0", "unix_state", "OPTIND", "PPID", "UID", "PWD", "IFS", "_", "PS1"]
+    with host.set_controls(envs=dict.fromkeys(names, "it's")):
+        told = host.execute("env", "-0").stdout.split("\0")
+    assert {f"{name}=it's" for name in names} <= set(told)
 
 
 def test_a_remote_without_c_utf_8_gets_the_next_best_locale(remote: unix.Remote) -> None:
@@ -446,6 +471,37 @@ def test_a_network_that_goes_silent_is_found_out_by_keepalives(sshd: Sshd, proxy
         assert host.execute("true")
 
 
+def test_a_timeout_ends_also_what_had_begun_before_it_was_known_to(sshd: Sshd, proxy: Proxy, tmp_path: Path) -> None:
+    with through(sshd, proxy) as host:
+        proxy.delay = 0.3
+        for timeout in (0.9, 1.0, 1.1, 1.2, 1.3):
+            with host.set_controls(timeout=timeout), contextlib.suppress(unix.CommandTimeoutError):
+                host.execute("sh", "-c", f"echo $$ >> {tmp_path}/pids; sleep 60")
+        proxy.delay = 0
+    pids = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
+    assert until(lambda: all(map(is_gone, pids)))
+
+
+def test_a_socket_that_is_gone_leaves_what_runs_alone(remote: unix.Remote, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(remote.execute, "sh", "-c", f"touch {tmp_path}/runs; sleep 1; echo done")
+        assert until((tmp_path / "runs").exists)
+        os.unlink(remote._connected()._socket)
+        assert remote.execute("echo", "new").stdout == "new\n"
+        assert running.result().stdout == "done\n"
+
+
+def test_those_who_wait_for_a_host_that_is_down_wait_no_longer_than_the_first(sshd: Sshd, proxy: Proxy) -> None:
+    with through(sshd, proxy, timeout=2) as host:
+        proxy.silent = True
+        kill_the_ssh(sshd, host)
+        started = time.monotonic()
+        with ThreadPoolExecutor(6) as threads:
+            errors = [each.exception() for each in [threads.submit(host.execute, "true") for _ in range(6)]]
+        assert {type(error) for error in errors} == {unix.ConnectError}
+        assert time.monotonic() - started < 6
+
+
 def test_a_timeout_holds_while_the_network_is_silent(sshd: Sshd, proxy: Proxy) -> None:
     with through(sshd, proxy) as host:
         process = host.popen(["cat"])
@@ -503,6 +559,19 @@ def test_a_host_that_is_gone_is_said_so_by_its_name(breakable: Sshd, libvirtd: L
         assert hypervisor.generic.uri() == libvirtd.uri
 
 
+def test_a_connection_that_breaks_while_xml_is_handed_over_is_an_error_of_kvm(remote: unix.Remote) -> None:
+    guest = {"@type": "test", "name": "guest", "memory": 8192, "os": {"type": "hvm"}}
+    for pause in (0.0, 0.01, 0.02, 0.03, 0.05):
+        with Hypervisor(remote, "test:///default") as hypervisor:
+            hypervisor.generic.uri()
+            killer = threading.Timer(pause, os.kill, [remote._connected()._master.pid, signal.SIGKILL])
+            killer.start()
+            with contextlib.suppress(KvmError):
+                for _ in range(20):
+                    hypervisor.domain.define(guest)
+            killer.join()
+
+
 def test_no_virsh_is_said_so_with_the_host_s_name(remote: unix.Remote) -> None:
     with remote.set_controls(envs={"PATH": "/nowhere"}), pytest.raises(NoVirshError, match=r"no virsh on 127\.0\.0\.1"):
         Hypervisor(remote, "test:///default").generic.uri()
@@ -550,6 +619,31 @@ def test_a_write_that_breaks_off_leaves_no_half_file(breakable: Sshd, tmp_path: 
         assert place.read_text() == "after"
 
 
+def test_many_files_are_written_at_once(remote: unix.Remote, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda number: remote.write(tmp_path / str(number), str(number)), range(48)))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {str(n): str(n) for n in range(48)}
+
+
+@system_only
+def test_files_of_others_are_written_as_here_or_not_at_all(sshd: Sshd, tmp_path: Path) -> None:
+    open_to_all = sshd.home / "shared"
+    open_to_all.mkdir(exist_ok=True)
+    open_to_all.chmod(0o777)
+    closed, shared = open_to_all / "closed", open_to_all / "shared"
+    for path, mode in ((closed, 0o644), (shared, 0o666)):
+        path.write_text("before")
+        path.chmod(mode)
+    with sshd.connect(username="tsh") as host:
+        with pytest.raises(PermissionError):
+            host.write(closed, "after")
+        host.write(shared, "after")
+        assert (closed.read_text(), shared.read_text(), shared.stat().st_uid) == ("before", "after", 0)
+        assert sorted(host.listdir(open_to_all)) == ["closed", "shared"]
+        with host.set_controls(su="root"), pytest.raises((unix.UnixError, OSError), match="sudo"):
+            host.exists("/etc/passwd")
+
+
 def test_modes_of_files(remote: unix.Remote, tmp_path: Path) -> None:
     path = tmp_path / "file"
     with remote.open(path, "x") as file:
@@ -587,13 +681,22 @@ def test_a_killed_program_leaves_nothing_here_or_there(sshd: Sshd, tmp_path: Pat
     )
     with sshd.connect() as host:
         (tmp_path / "remote").write_bytes(pickle.dumps(host))
-    before = len(list(sshd.sessions()))
+    before = len(sshd.sessions())
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stdout
     master, socket = printed.split()
     assert until(lambda: is_gone(master))
     assert until(lambda: is_gone((tmp_path / "pid").read_text().strip()))
-    assert until(lambda: len(list(sshd.sessions())) == before)
+    assert until(lambda: len(sshd.sessions()) <= before)
     assert not os.path.exists(socket)
+
+
+def test_a_remote_that_is_dropped_ends_its_connection(sshd: Sshd) -> None:
+    before = set(ssh_processes())
+    host = sshd.connect()
+    (ours,) = set(ssh_processes()) - before
+    del host
+    gc.collect()
+    assert until(lambda: is_gone(ours))
 
 
 def test_a_background_process_of_a_command_that_ended_lives_on(remote: unix.Remote, tmp_path: Path) -> None:

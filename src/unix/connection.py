@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import IO
 
 from unix import mux, script, ssh
@@ -34,6 +34,10 @@ _PATIENCE = {False: 5, True: 600}
 """Seconds for which sshd may refuse a session while there are others, or none: it takes note of their ends late."""
 
 
+_LATE = 60.0
+"""Seconds after which a command that was sent and has not begun will not begin any more."""
+
+
 class Connection:
     """A connection to `destination`, or a `ConnectError`. `facts` is what is known of the host."""
 
@@ -42,6 +46,7 @@ class Connection:
         self._session_ended = threading.Condition()
         self._sessions = 0
         self._said_before = 0
+        self._late: list[threading.Thread] = []
         self._last_words: list[str] = []
         self._telling = threading.Lock()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the connection
@@ -51,7 +56,7 @@ class Connection:
         with ssh.askpass(password) as (env, is_for):
             self._master = ssh.start_master(destination, self._socket, env, self._said.fileno())
             is_for(self._master.pid)
-            self._end = weakref.finalize(self, _end, self._master, os.getpid())
+            self._end = weakref.finalize(self, _end, self._master, self._said, os.getpid())
             try:
                 self._tell(f"{script.keeper(mark)}\n")
                 _skip_to(mark.encode(), [self._master.stdout], deadline, {})
@@ -97,13 +102,15 @@ class Connection:
     def close(self) -> None:
         """End what runs through the connection, and the connection."""
         is_whole = hasattr(self, "facts") and self.is_alive
-        self._end()
+        deadline = time.monotonic() + 2
+        for thread in self._late if is_whole else ():
+            thread.join(max(deadline - time.monotonic(), 0))
+        with self._telling:
+            self._last_words = self._ssh_said()
+            self._end()
         with contextlib.suppress(TimeoutExpired):
             self._master.wait(2 * GRACE + 1 if is_whole else 0)
         self._master.end()
-        with self._telling:
-            self._last_words = self._ssh_said()
-            self._said.close()
         with contextlib.suppress(OSError):
             os.unlink(self._socket)
 
@@ -168,6 +175,12 @@ class Connection:
         Or of a process that it is to go on (``u``).
         """
         self._tell(f"{what} {group} {round(grace * 10)}\n")
+
+    def later(self, end: Callable[[], None]) -> None:
+        """Have a process ended that is not known yet to have begun, without waiting for that."""
+        thread = threading.Thread(target=end, daemon=True)
+        self._late.append(thread)
+        thread.start()
 
     def ended(self) -> None:
         """Take note that a session has ended, so that another one may begin."""
@@ -285,8 +298,21 @@ class RemoteProcess(Process):
             self.forget()
             return 0
         if not self.pid and self._is_begun:  # it may have begun by now, and has to be known to be ended
-            with contextlib.suppress(_EndedError, _TimeIsUpError, OSError, ValueError):
-                self._read_marks(time.monotonic() + grace)
+            with contextlib.suppress(_EndedError, OSError, ValueError):
+                try:
+                    self._read_marks(time.monotonic() + grace)
+                except _TimeIsUpError:
+                    self._connection.later(self._end_later)
+                    return 255
+        return self._end_now(grace)
+
+    def _end_later(self) -> None:
+        """End it when it is known to have begun, however slow the network is."""
+        with contextlib.suppress(_EndedError, _TimeIsUpError, OSError, ValueError):
+            self._read_marks(time.monotonic() + _LATE)
+        self._end_now(GRACE)
+
+    def _end_now(self, grace: float) -> int:
         if self.pid:
             self._connection.told("x" if self.poll() is None else "g", self.pid, grace)
         super().close_pipes()
@@ -446,7 +472,7 @@ def _skip_to(mark: bytes, pipes: Collection[IO[bytes] | None], deadline: float |
             lacking = next(n for n in range(1, len(mark) + 1) if found.endswith(mark[: len(mark) - n]))
             data = os.read(descriptor, lacking)
             if not data:
-                raise _EndedError(b"\n".join(seen.get(each, b"") for each in descriptors))
+                raise _EndedError(b"".join(seen.get(each, b"") + _rest(each) for each in descriptors))
             seen[descriptor] = (found + data)[-_CHUNK:]
 
 
@@ -462,6 +488,18 @@ def _line(pipe: IO[bytes] | None, deadline: float | None) -> str:
     return seen.decode("utf-8", "surrogateescape")
 
 
+def _rest(descriptor: int) -> bytes:
+    """What still comes from a pipe whose other end is closing."""
+    rest = b""
+    with contextlib.suppress(_TimeIsUpError, OSError):
+        while len(rest) < _CHUNK and _wait_for([descriptor], time.monotonic() + 0.2):
+            data = os.read(descriptor, _CHUNK)
+            if not data:
+                break
+            rest += data
+    return rest
+
+
 def _has_ended(pipe: IO[bytes] | None) -> bool:
     """Whether there is something to read where there is nothing any more but the end."""
     poll = select.poll()
@@ -475,11 +513,12 @@ _leaving: list[LocalProcess] = []
 """The masters that are on their way out; somebody has to take note of their ends."""
 
 
-def _end(master: LocalProcess, owner: int) -> None:
+def _end(master: LocalProcess, said: IO[bytes], owner: int) -> None:
     """Close the keeper's input, also where a Connection was dropped: it ends all there, and the master follows."""
     if os.getpid() == owner:
         with contextlib.suppress(OSError):
             master.close_pipes()
+        said.close()
         _leaving[:] = [each for each in (*_leaving, master) if each.poll() is None]
 
 

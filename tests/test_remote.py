@@ -499,7 +499,7 @@ def test_those_who_wait_for_a_host_that_is_down_wait_no_longer_than_the_first(ss
         with ThreadPoolExecutor(6) as threads:
             errors = [each.exception() for each in [threads.submit(host.execute, "true") for _ in range(6)]]
         assert {type(error) for error in errors} == {unix.ConnectError}
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 11  # and not six times as long
 
 
 def test_a_timeout_holds_while_the_network_is_silent(sshd: Sshd, proxy: Proxy) -> None:

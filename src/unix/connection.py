@@ -179,7 +179,7 @@ class Connection:
     def later(self, end: Callable[[], None]) -> None:
         """Have a process ended that is not known yet to have begun, without waiting for that."""
         thread = threading.Thread(target=end, daemon=True)
-        self._late.append(thread)
+        self._late = [*(each for each in self._late if each.is_alive()), thread]
         thread.start()
 
     def ended(self) -> None:

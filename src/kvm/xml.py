@@ -16,7 +16,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
-from kvm.lists_generated import PLACES, ROOTS
 from kvm.values import Quantity
 
 if TYPE_CHECKING:
@@ -80,15 +79,21 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
     return {str(elt.tag): _value(elt, _UNKNOWN)}
 
 
-_Place = tuple[frozenset[str], dict[str, int]]
+_Place: TypeAlias = "tuple[frozenset[str], dict[str, _Place]]"
 """What is known of an element by its place: the children that may repeat, and the places of its children."""
 
 _UNKNOWN: _Place = (frozenset(), {})
 
 
-def _place(root: str) -> _Place:
-    """The place of a document's root."""
-    return PLACES[ROOTS[root]] if root in ROOTS else _UNKNOWN
+@cache
+def _roots() -> dict[str, _Place]:
+    """The places of the roots of documents."""
+    from kvm.lists_generated import PLACES, ROOTS
+
+    places: list[_Place] = [(lists, {}) for lists, _ in PLACES]
+    for (_, below), (_, numbers) in zip(places, PLACES, strict=True):
+        below.update({name: places[number] for name, number in numbers.items()})
+    return {root: places[number] for root, number in ROOTS.items()}
 
 
 def _value(element: etree._Element, place: _Place) -> Value:
@@ -109,7 +114,7 @@ def _value(element: etree._Element, place: _Place) -> Value:
         has_children = True
         content: Value
         if len(node) or node.attrib:
-            content = _value(node, PLACES[below[tag]] if tag in below else _UNKNOWN)
+            content = _value(node, below.get(tag, _UNKNOWN))
         else:
             own_of_leaf = node.text
             content = own_of_leaf if own_of_leaf and not _INDENTATION(own_of_leaf) else True
@@ -144,7 +149,7 @@ def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     from lxml import etree
 
     element = document if isinstance(document, etree._Element) else parse(document)
-    return {str(element.tag): _value(element, _place(str(element.tag)))}
+    return {str(element.tag): _value(element, _roots().get(str(element.tag), _UNKNOWN))}
 
 
 def to_xml(tag: str, conf: Mapping[str, Any]) -> str:
@@ -250,7 +255,7 @@ def root(text: str) -> etree._Element:
 def conf(text: str) -> Conf:
     """The content of the document that virsh printed, without its root's tag."""
     element = root(text)
-    value = _value(element, _place(str(element.tag)))
+    value = _value(element, _roots().get(str(element.tag), _UNKNOWN))
     return value if isinstance(value, dict) else {}
 
 
@@ -295,9 +300,9 @@ def _place_of(element: etree._Element) -> _Place:
     """The place that an element has in its document."""
     parent = element.getparent()
     if parent is None:
-        return _place(str(element.tag))
+        return _roots().get(str(element.tag), _UNKNOWN)
     _, below = _place_of(parent)
-    return PLACES[below[str(element.tag)]] if str(element.tag) in below else _UNKNOWN
+    return below.get(str(element.tag), _UNKNOWN)
 
 
 def unwrapped(options: Mapping[str, object]) -> dict[str, object]:

@@ -8,6 +8,8 @@
 `Local` is this machine, `Remote` any that OpenSSH reaches. Standard library only.
 """
 
+from typing import TYPE_CHECKING
+
 from unix.controls import CONTROLS, Control, Controls
 from unix.errors import (
     ArgumentError,
@@ -22,10 +24,12 @@ from unix.errors import (
 )
 from unix.host import Host
 from unix.local import Local
-from unix.remote import Remote, connect
 from unix.result import Result
 from unix.words import Argument, Option
 from unix.wrapper import Wrapper
+
+if TYPE_CHECKING:
+    from unix.remote import Remote, connect
 
 __all__ = [
     "CONTROLS",
@@ -49,3 +53,12 @@ __all__ = [
     "Wrapper",
     "connect",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What is about other machines is loaded when it is first asked for."""
+    if name not in ("Remote", "connect"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from unix import remote
+
+    return globals().setdefault(name, getattr(remote, name))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PIPE_SIZE = 1 << 20
 
-_SHORT = 5.0
+_SHORT = 1.0
 """Milliseconds for which standard output may wait to be read: virsh writes it in many small pieces."""
 
 

@@ -592,6 +592,14 @@ def test_a_named_connection_that_fails_says_so_for_every_command_of_a_batch(tmp_
     assert [type(value) for value in values] == [CannotConnectError] * 2
 
 
+def test_a_virsh_that_does_not_even_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "virsh").write_text("#!/bin/sh\necho virsh: cannot load libvirt.so >&2\nexit 3\n")
+    (tmp_path / "virsh").chmod(0o755)
+    host = unix.Local(envs={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    with Hypervisor(host, "test:///default") as hypervisor, pytest.raises(KvmError, match=r"cannot load libvirt\.so"):
+        hypervisor.generic.uri()
+
+
 def test_controls_choose_the_virsh_that_they_fit(libvirtd: Libvirtd) -> None:
     with Hypervisor(unix.Local()) as hypervisor:
         with hypervisor.set_controls(envs={"LIBVIRT_DEFAULT_URI": "test:///default"}):

@@ -333,8 +333,9 @@ def test_words_arrive_through_any_login_shell_whatever_its_scripts_print(sshd: S
         assert (*result, result.return_code) == (False, "", "err\n", 7)
         assert host.run(["cat"], input=b"\0\xff\n").stdout == "\0\udcff\n"
         assert host.execute("id", "-un").stdout == f"t{shell}\n"
-        with Hypervisor(host, "test:///default") as hypervisor:
-            assert hypervisor.domain.state("test") == "running"
+        if not os.environ.get("VIRSH"):  # which may be behind another root, where only root can go
+            with Hypervisor(host, "test:///default") as hypervisor:
+                assert hypervisor.domain.state("test") == "running"
 
 
 def test_every_exit_status_and_signal_is_told_apart(remote: unix.Remote) -> None:

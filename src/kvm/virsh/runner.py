@@ -167,7 +167,7 @@ class Runner:
         code = sessions.drop(session)
         if not session.has_ended:
             return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
-        if not session.has_prompted and "error: " in last_words:  # it could not connect
+        if not session.has_prompted and last_words.strip():  # it could not connect, or not even start
             return [Result(code, "\n", last_words) for _ in lines]
         why = session.why_ended()
         if not results and not session.is_reading:

@@ -312,6 +312,7 @@ SAID: list[tuple[str, type[KvmError]]] = [
     ("error: internal error: missing domain type attribute\n", InvalidArgumentError),
     ("error: Failed to define domain from x\nerror: missing name information\n", InvalidArgumentError),
     ("error: something else\n", KvmError),
+    ("error: ", ConnectionLostError),
     ("", KvmError),
 ]
 

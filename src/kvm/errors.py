@@ -86,6 +86,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"(Cannot|Unable to) (recv|send|read|write) data: (?!ssh:|Host key)",
         r"End of file while (reading|writing) data",
         r"(no valid connection|invalid connection pointer)",
+        r"it did not finish what it said",
     ),
     AgentError: (
         r"Guest agent is not responding",
@@ -188,6 +189,7 @@ def describe(kind: type[KvmError], message: str) -> str:
 def from_stderr(command: Sequence[str], stderr: str, return_code: int | None) -> KvmError:
     """The error that virsh's standard error tells of."""
     said = [_PREFIX.sub("", line) for line in stderr.split("\n") if line.startswith("error: ")]
+    said = [reason or "it did not finish what it said" for reason in said]
     reasons = said or [line for line in stderr.split("\n") if line.strip()] or ["it failed and did not say why"]
     kind = _kind(reasons)
     message = f"virsh {command[0] if command else ''}: {': '.join(reasons)}"

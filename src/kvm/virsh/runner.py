@@ -117,12 +117,12 @@ class Runner:
         return results
 
     def _exchange(self, lines: Sequence[_Line], early: Early | None = None) -> list[Result]:
-        """Run commands through a live virsh, and through another if the first had ended before it read any of them."""
-        try:
-            return self._try(lines, early)
-        except _NothingReadError as error:
-            why = str(error)
-        if not self._in_process:
+        """Run commands through a live virsh, or the next one if it had ended before it read any of them.
+
+        All that wait unused may have ended, so as many are tried, and one more.
+        """
+        why = ""
+        for _ in range(1 if self._in_process else self._most + 1):
             try:
                 return self._try(lines, early)
             except _NothingReadError as error:
@@ -167,7 +167,8 @@ class Runner:
         code = sessions.drop(session)
         if not session.has_ended:
             return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
-        if not session.has_prompted and last_words.strip():  # it could not connect, or not even start
+        if not session.has_prompted and last_words.strip() and last_words.endswith("\n"):
+            # it could not connect, or not even start; without the newline it was killed while it said so
             return [Result(code, "\n", last_words) for _ in lines]
         why = session.why_ended()
         if not results and not session.is_reading:

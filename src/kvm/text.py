@@ -102,6 +102,13 @@ def fields(shape: type[T]) -> Callable[[str], T]:
     return read
 
 
+def typed(shape: type[T], raw: Mapping[str, str]) -> T:
+    """The TypedDict `shape` of texts by key; what `shape` does not know stays text."""
+    kinds, required = _declared(cast(Any, shape))
+    value = {name: _converted(kinds.get(name), each, name) for name, each in raw.items()}
+    return cast(T, _complete(value, required, str(dict(raw))))
+
+
 def settings(shape: type[T]) -> Callable[[str], T]:
     """A reader of ``name value`` lines, indented below a heading, into the TypedDict `shape`."""
 

@@ -3,12 +3,12 @@ runs is up to the caller that the group is bound to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from kvm.groups.caller import Caller
 from kvm.virsh.command import Command
-from kvm.virsh.plan import acting, reading
+from kvm.virsh.plan import acting, listing, reading
 from unix.result import Result
 
 T = TypeVar("T")
@@ -27,3 +27,18 @@ class Group:
     def _act(self, command: str, /, **options: object) -> Result:
         """The result of a command that changes something."""
         return self._caller.call(acting(Command(command, options, reads=False), check=self._caller.check))
+
+    def _list(self, command: str, shape: type[T], /, **options: object) -> dict[str, T]:
+        """The rows of a table by name, as TypedDicts `shape`, of a command that has exact names with ``--name``."""
+        return self._caller.call(listing(Command(command, options), Command(command, {**options, "name": True}), shape))
+
+    def _set_or_read(
+        self, command: str, parse: Callable[[str], T], given: Mapping[str, object], /, **which: object
+    ) -> T | Result:
+        """What `parse` makes of the current values, or the result of setting them if any are `given`.
+
+        `which` are the other options: of what, and whether it is about the running domain or its definition.
+        """
+        if any(value is not None for value in given.values()):
+            return self._act(command, **which, **given)
+        return self._read(command, parse, **which)

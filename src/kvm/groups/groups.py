@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Unpack
 from kvm.groups.caller import Caller
 
 if TYPE_CHECKING:
+    from kvm.groups.checkpoint import Checkpoint
     from kvm.groups.domain import Domain, ListedDomain
     from kvm.groups.generic import Generic
+    from kvm.groups.interface import Interface
+    from kvm.groups.network import Network
+    from kvm.groups.nodedev import Nodedev
+    from kvm.groups.nwfilter import Nwfilter
     from kvm.groups.options_generated import ListOptions
+    from kvm.groups.pool import Pool
+    from kvm.groups.secret import Secret
+    from kvm.groups.snapshot import Snapshot
+    from kvm.groups.volume import Volume
 
 
 class Groups(Caller):
@@ -32,6 +41,69 @@ class Groups(Caller):
         from kvm.groups.domain import Domain
 
         return Domain(self)
+
+    @cached_property
+    def network(self) -> Network:
+        """Virtual networks and their ports."""
+        from kvm.groups.network import Network
+
+        return Network(self)
+
+    @cached_property
+    def interface(self) -> Interface:
+        """The host's network interfaces, as netcf or udev tells of them."""
+        from kvm.groups.interface import Interface
+
+        return Interface(self)
+
+    @cached_property
+    def pool(self) -> Pool:
+        """Storage pools."""
+        from kvm.groups.pool import Pool
+
+        return Pool(self)
+
+    @cached_property
+    def volume(self) -> Volume:
+        """Storage volumes, each in a pool."""
+        from kvm.groups.volume import Volume
+
+        return Volume(self)
+
+    @cached_property
+    def secret(self) -> Secret:
+        """Secrets, such as the passphrases of encrypted volumes."""
+        from kvm.groups.secret import Secret
+
+        return Secret(self)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """Snapshots of domains."""
+        from kvm.groups.snapshot import Snapshot
+
+        return Snapshot(self)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """Checkpoints of domains: points in time from which incremental backups are made."""
+        from kvm.groups.checkpoint import Checkpoint
+
+        return Checkpoint(self)
+
+    @cached_property
+    def nwfilter(self) -> Nwfilter:
+        """Network filters and their bindings to interfaces of guests."""
+        from kvm.groups.nwfilter import Nwfilter
+
+        return Nwfilter(self)
+
+    @cached_property
+    def nodedev(self) -> Nodedev:
+        """Devices of the host."""
+        from kvm.groups.nodedev import Nodedev
+
+        return Nodedev(self)
 
     @property
     def hypervisor(self) -> Generic:

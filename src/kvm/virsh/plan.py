@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from kvm import text
+from kvm import table, text
 from kvm.errors import NotFoundError, UnreadableOutputError
 from kvm.virsh.command import Command, failure
 from unix.result import Result
@@ -41,6 +41,17 @@ def acting(command: Command, *, check: bool) -> Plan[Result]:
         return Result(1, "", f"error: {error}\n")
     (result,) = yield (command,)
     return checked(command, result) if check else result
+
+
+def listing(rows: Command, names: Command, shape: type[T]) -> Plan[dict[str, T]]:
+    """A table by name, as TypedDicts `shape`; `names` is the command that prints the exact names, a line each."""
+    for _ in range(3):
+        printed, exact = yield (rows, names)
+        wanted = text.lines(checked(names, exact).stdout)
+        listed = table.by_name(shape, checked(rows, printed).stdout, wanted)
+        if listed.keys() == set(wanted):  # otherwise one came or went in between
+            break
+    return listed
 
 
 def answering(command: Command, parse: Callable[[str], T]) -> Plan[T]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overload
 
-from kvm import text, xml
+from kvm import table, text, xml
 from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
@@ -159,9 +159,6 @@ def _uuid(domain: str | int) -> Plan[str]:
 
 _REST = re.compile(rf" {{3,}}({'|'.join(STATES)})(?: {{3,}}(.*?))? *".encode(), re.DOTALL)
 _LOOSE = re.compile(b"(.*?)" + _REST.pattern, re.DOTALL)
-_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
-_NOT_SHOWN = 0xFF
-"""What virsh shows for each byte that it cannot print, were it ASCII or not; no byte of UTF-8."""
 
 
 def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
@@ -190,14 +187,14 @@ def _without_uuid(domain: ListedDomain) -> ListedDomain:
     return {"id": domain["id"], "state": domain["state"]}
 
 
-def _from_table(table: Command, names: Command, options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
+def _from_table(rows_of: Command, names: Command, options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
     for _ in range(3):
-        rows, exact = yield (table, names)
+        rows, exact = yield (rows_of, names)
         uuids = {name: uuid for uuid, _, name in text.domains(checked(names, exact).stdout)}
-        listed = _listed(checked(table, rows).stdout, uuids)
+        listed = _listed(checked(rows_of, rows).stdout, uuids)
         if listed.keys() >= uuids.keys():  # otherwise virsh has left out one whose state it could not get
             break
-    hidden = [name for name, domain in listed.items() if _decoded(bytes([_NOT_SHOWN])) in domain.get("title", "")]
+    hidden = [name for name, domain in listed.items() if table.NOT_SHOWN in domain.get("title", "")]
     titles = tuple(Command("desc", {"domain": uuids.get(name, name), "title": True}) for name in hidden)
     for name, command, result in zip(hidden, titles, (yield titles) if titles else (), strict=True):
         listed[name]["title"] = text.line(checked(command, result).stdout)
@@ -207,12 +204,12 @@ def _from_table(table: Command, names: Command, options: Mapping[str, object]) -
     return listed
 
 
-def _listed(table: str, uuids: Mapping[str, str]) -> dict[str, ListedDomain]:
-    """The domains in a `table`, whose exact names are among those of `uuids`, most likely in the same order."""
-    heading, *rows = text.lines(table) or [""]
+def _listed(output: str, uuids: Mapping[str, str]) -> dict[str, ListedDomain]:
+    """The domains in a table, whose exact names are among those of `uuids`, most likely in the same order."""
+    heading, *rows = text.lines(output) or [""]
     start = heading.find("Name")
     if start < 0:
-        raise UnreadableOutputError(f"virsh printed no list of domains: {table!r}")
+        raise UnreadableOutputError(f"virsh printed no list of domains: {output!r}")
     listed: dict[str, ListedDomain] = {}
     in_order = [*uuids]
     for place, row in enumerate(rows[1:]):
@@ -226,23 +223,10 @@ def _listed(table: str, uuids: Mapping[str, str]) -> dict[str, ListedDomain]:
 
 def _cells(row: str, candidates: Iterable[str]) -> tuple[str, str, str]:
     """Name, state and title in the rest of a row; the name is the first of `candidates` that fits, if one does."""
-    shown = _ESCAPED.sub(lambda code: bytes.fromhex(code[1].decode()), row.encode("utf-8", "surrogateescape"))
+    shown = table.shown(row)
     for name in candidates:
-        if (length := _shown_length(name, shown)) and (rest := _REST.fullmatch(shown, length)):
-            return name, _decoded(rest[1]), _decoded(rest[2] or b"")
+        if (length := table.shown_length(name, shown)) and (rest := _REST.fullmatch(shown, length)):
+            return name, table.decoded(rest[1]), table.decoded(rest[2] or b"")
     if not (loose := _LOOSE.fullmatch(shown)):
         raise UnreadableOutputError(f"cannot read {row!r} in the list of domains")
-    return _decoded(loose[1]), _decoded(loose[2]), _decoded(loose[3] or b"")
-
-
-def _shown_length(name: str, shown: bytes) -> int:
-    """How many bytes at the beginning of `shown` are `name`; 0 if they are not."""
-    exact = name.encode("utf-8", "surrogateescape")
-    if shown.startswith(exact):
-        return len(exact)
-    same = all(s == e or (s == _NOT_SHOWN and e > 0x7F) for s, e in zip(shown, exact, strict=False))
-    return len(exact) if same and len(shown) > len(exact) else 0
-
-
-def _decoded(shown: bytes) -> str:
-    return shown.decode("utf-8", "surrogateescape")
+    return table.decoded(loose[1]), table.decoded(loose[2]), table.decoded(loose[3] or b"")

@@ -1,0 +1,9 @@
+"""Snapshots of domains."""
+
+from __future__ import annotations
+
+from kvm.groups.group import Group
+
+
+class Snapshot(Group):
+    """Snapshots of domains."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
 import kvm
 from kvm import InvalidArgumentError, _xml_to_dict, from_xml, to_xml, xml
+from sameness import normal, parse
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,19 @@ from kvm import InvalidArgumentError, _xml_to_dict, from_xml, to_xml, xml
         ("<a><b x='1'/><b/></a>", {"b": [{"@x": "1"}, True]}),
         ("<a>\n  <b>1</b>\n</a>", {"b": "1"}),
         ("<a>\n</a>", True),
-        ("<a>text <b>1</b></a>", {"b": "1", "#text": "text"}),
+        ("<a>text <b>1</b></a>", {"b": "1", "#text": "text "}),
+        ("<a b='1'> </a>", {"@b": "1", "#text": " "}),
+        ("<a b=''/>", {"@b": ""}),
+        ("<a>\xa0<b/>\xa0</a>", {"#content": ["\xa0", {"b": True}, "\xa0"]}),
+        (
+            "<a x='1'>one <b>two</b> three <b/></a>",
+            {"@x": "1", "#content": ["one ", {"b": "two"}, " three ", {"b": True}]},
+        ),
+        ("<a>one<b/>\n <!-- no -->two</a>", {"#content": ["one", {"b": True}, "\n two"]}),
+        ("<a> one\n two\\</a>", " one\n two\\"),
+        ("<a xml:lang='de' xml:space='preserve'/>", {"@xml:lang": "de", "@xml:space": "preserve"}),
+        ("<a xmlns:q='u'><q:d q:e='1'/><d/></a>", {"@xmlns:q": "u", "q:d": {"@q:e": "1"}, "d": True}),
+        ("<a><d xmlns='u'><e/><f xmlns=''/></d></a>", {"d": {"@xmlns": "u", "e": True, "f": {"@xmlns": ""}}}),
         ("<a><!-- no --><b>1</b><?no?></a>", {"b": "1"}),
         ("<a>we<!-- no -->b1<?no?>!</a>", "web1!"),
         ("<a>é &lt;&amp;&#233;<![CDATA[<x>]]></a>", "é <&é<x>"),
@@ -56,7 +69,7 @@ def test_a_dictionary_becomes_xml_in_its_order(conf: dict[str, object], text: st
     assert etree.canonicalize(to_xml("d", conf), strip_text=True) == etree.canonicalize(text, strip_text=True)
 
 
-names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,8}", fullmatch=True)
+names = st.from_regex(r"[A-Za-z_À-ÖØ-öø-ɀ][A-Za-z0-9_.·À-ÖØ-öø-ɀ-]{0,8}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), min_size=1)
 values = st.recursive(
     texts | st.just(True),
@@ -68,6 +81,146 @@ values = st.recursive(
 @given(st.dictionaries(names, values, min_size=1, max_size=3))
 def test_what_was_written_is_read_again(conf: dict[str, Any]) -> None:
     assert from_xml(to_xml("root", conf)) == {"root": conf}
+
+
+PREFIXES = {"q": "urn:q", "r": "urn:r?a=1&b='2'", "qemu": "http://libvirt.org/schemas/domain/qemu/1.0"}
+TAGS = ("domain", "disk", "devices", "a", "b", "{urn:q}a", "{urn:r?a=1&b='2'}b", "{urn:default}c")
+any_text = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\ufffe\uffff").filter(
+        lambda character: character >= " " or character in "\t\n\r"
+    ),
+    max_size=8,
+) | st.sampled_from([" ", "\n ", "a\n  b ", " C:\\\\x", "]]>", "&amp;", "\r", "\x85", "\xa0"])
+
+
+@st.composite
+def elements(draw: st.DrawFn, depth: int = 3) -> etree._Element:
+    """Any element: names with and without prefixes, text anywhere, comments and CDATA."""
+    tag = draw(st.sampled_from(TAGS))
+    declared: dict[str | None, str] = {None: "urn:default"} if "default" in tag else {}
+    declared |= draw(st.sampled_from([{}, PREFIXES]))
+    element = etree.Element(tag, nsmap=declared)
+    for name in draw(st.lists(st.sampled_from(["x", "id", "{urn:q}a", "{http://www.w3.org/XML/1998/namespace}lang"]))):
+        element.set(name, draw(any_text))
+    element.text = draw(st.none() | any_text)
+    for _ in range(draw(st.integers(0, 3 if depth else 0))):
+        child: etree._Element = draw(elements(depth - 1) | st.just(etree.Comment("no")))
+        child.tail = draw(st.none() | st.just("\n  ") | any_text)
+        element.append(child)
+    return element
+
+
+@given(elements())
+@settings(max_examples=300, deadline=None)
+def test_every_document_comes_back_the_same(element: etree._Element) -> None:
+    text = etree.tostring(element, encoding="unicode")
+    for document in (text, text.encode(), etree.fromstring(text)):
+        ((tag, conf),) = from_xml(document).items()
+        again = to_xml(tag, conf)
+        assert normal(parse(again)) == normal(parse(text))
+        assert from_xml(again) == {tag: conf}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<d><description>\n  several\n\n lines </description></d>",
+        "<d><p><![CDATA[<&]]]]><![CDATA[>]]></p></d>",
+        "<d><p>&#9;&#10;&#13;&#x1F600;&quot;&apos;</p><q r='&#9;&#10;&#13;&quot;&apos;&lt;'/></d>",
+        "<d><metadata><p xmlns='http://www.w3.org/1999/xhtml'>a <b>b</b><i> c</i>\n d</p></metadata></d>",
+        "<d><m xmlns='urn:a'><n xmlns='urn:b'><m xmlns=''/></n></m></d>",
+        "<d><q:a xmlns:q='urn:1'><q:a xmlns:q='urn:2'/></q:a></d>",
+        "<d xmlns:unused='urn:1'><a xmlns:p='urn:1' xmlns:q='urn:1' p:x='1'/></d>",
+        "<d><empty></empty><blank> </blank><a b=''/></d>",
+        "<d><path>C:\\new\\table</path><a>  leading</a></d>",
+    ],
+)
+def test_what_is_easily_lost_is_not(text: str) -> None:
+    ((tag, conf),) = from_xml(text).items()
+    assert normal(parse(to_xml(tag, conf))) == normal(parse(text))
+
+
+def test_a_whole_document_is_taken_for_its_content() -> None:
+    whole = from_xml("<domain type='kvm'><name>a</name></domain>")
+    assert to_xml("domain", whole) == to_xml("domain", whole["domain"])
+    assert to_xml("a", {"a": {"b": True}}) == "<a>\n  <a>\n    <b/>\n  </a>\n</a>\n"
+
+
+def test_prefixes_of_libvirt_need_no_declaration() -> None:
+    uri = "http://libvirt.org/schemas/domain/qemu/1.0"
+    by_hand = to_xml("domain", {"qemu:commandline": {"qemu:arg": [{"@value": "-v"}]}})
+    expanded = to_xml("domain", {f"{{{uri}}}commandline": {f"{{{uri}}}arg": [{"@value": "-v"}]}})
+    declared = f"<domain><qemu:commandline xmlns:qemu='{uri}'><qemu:arg value='-v'/></qemu:commandline></domain>"
+    assert normal(parse(by_hand)) == normal(parse(expanded)) == normal(parse(declared))
+    assert to_xml("a", {"@{urn:x}b": 1, "{urn:y}c": True}) == (
+        '<a xmlns:ns0="urn:x" ns0:b="1">\n  <ns0:c xmlns:ns0="urn:y"/>\n</a>\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("conf", "why"),
+    [
+        ({"no:b": 1}, "the prefix 'no' of 'no:b' is not declared: add '@xmlns:no'"),
+        (
+            {"memory": {"@unit": "KiB", "#text": kvm.Quantity("1 KiB")}},
+            "cannot write <memory> as XML: a Quantity is in b",
+        ),
+        ({"a": float("nan")}, "cannot write <a> as XML: a value is text, a finite number or a boolean, not nan"),
+        ({"a": "\x01"}, r"XML cannot hold the character '\\x01'"),
+        ({"a": {"#content": "text"}}, "'#content' is a list"),
+        ({"a": b"\xff"}, "cannot write <a> as XML: .*utf-8"),
+    ],
+)
+def test_what_is_wrong_in_a_dictionary_is_said(conf: dict[str, object], why: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=why):
+        to_xml("d", conf)
+
+
+def test_a_dictionary_that_contains_itself_is_refused() -> None:
+    conf: dict[str, object] = {}
+    conf["a"] = conf
+    with pytest.raises(InvalidArgumentError, match="nested too deeply, or contains itself"):
+        to_xml("d", conf)
+
+
+def test_deep_nesting_is_an_error() -> None:
+    with pytest.raises(InvalidArgumentError):
+        from_xml("<a>" * 10_000 + "</a>" * 10_000)
+    element = innermost = etree.Element("a")
+    for _ in range(10_000):
+        innermost = etree.SubElement(innermost, "a")
+    for read in (from_xml, _xml_to_dict):
+        with pytest.raises(InvalidArgumentError, match="nested too deeply"):
+            read(element)
+
+
+def test_a_million_siblings_are_read() -> None:
+    text = f"<a>{'<b/>' * 1_000_000}</a>"
+    assert len(from_xml(text)["a"]["b"]) == 1_000_000
+
+
+def test_huge_text_is_read_or_refused() -> None:
+    assert from_xml(f"<a>{'x' * 9_000_000}</a>") == {"a": "x" * 9_000_000}
+    with pytest.raises(InvalidArgumentError):
+        from_xml(f"<a>{'x' * 11_000_000}</a>")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1"])
+def test_bytes_are_read_in_the_encoding_that_they_declare(encoding: str) -> None:
+    declared = encoding.removesuffix("-sig")
+    text = f"<?xml version='1.0' encoding='{declared}'?><a xmlns:q='u'><q:b>é</q:b></a>"
+    assert from_xml(text.encode(encoding)) == {"a": {"@xmlns:q": "u", "q:b": "é"}}
+    with pytest.raises(InvalidArgumentError):
+        from_xml("<?xml version='1.0' encoding='utf-8'?><a>é</a>".encode("latin-1"))
+
+
+@given(st.text() | st.binary(), st.integers(0, 400))
+def test_anything_is_a_value_or_an_error(garbage: str | bytes, end: int) -> None:
+    for document in (garbage, DOMAIN[:end], DOMAIN[:end].encode() + b"\xff"):
+        try:
+            from_xml(document)
+        except InvalidArgumentError:
+            continue
 
 
 @pytest.mark.parametrize(
@@ -155,9 +308,9 @@ def test_what_the_schema_lets_repeat_is_a_list_also_once() -> None:
     assert domain["name"] == "web1"
     (disk,) = domain["devices"]["disk"]
     assert disk["source"] == {"@file": "/a", "seclabel": [{"@model": "dac"}]}
-    qemu = "{http://libvirt.org/schemas/domain/qemu/1.0}"
-    assert domain[f"{qemu}commandline"] == {f"{qemu}arg": [{"@value": "-x"}]}
-    assert domain["metadata"] == {"{urn:mine}mine": {"{urn:mine}item": True}}
+    assert domain["@xmlns:qemu"] == "http://libvirt.org/schemas/domain/qemu/1.0"
+    assert domain["qemu:commandline"] == {"qemu:arg": [{"@value": "-x"}]}
+    assert domain["metadata"] == {"mine": {"@xmlns": "urn:mine", "item": True}}
 
 
 @pytest.mark.parametrize(

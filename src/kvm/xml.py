@@ -1,8 +1,13 @@
 """libvirt's XML and dicts, both ways. Pure functions; nothing is fetched, no entity is expanded.
 
 The form of an element: a string for text alone, True for an empty element, otherwise a dict in which ``@name`` is
-an attribute, ``#text`` the text beside attributes or children, and a list stands for an element that repeats, or that
-could repeat there: what that is, libvirt's own schemas say (`kvm.lists_generated`).
+an attribute, ``#text`` the text beside attributes or before children, and a list stands for an element that repeats, or
+that could repeat there: what that is, libvirt's own schemas say (`kvm.lists_generated`).
+
+Names have the prefixes that they are written with, ``qemu:arg``, and ``@xmlns:qemu`` is where the prefix is declared.
+Where text goes on between or behind children, in the metadata of other programs, all of it is in ``#content``, a list
+of text and of one-key dicts in their order: ``<p>one <b>two</b> three</p>`` is ``{'#content': ['one ', {'b': 'two'},
+' three']}``. White space is kept in text, and is none if it is all there is between tags, over more than one line.
 
 lxml takes longer to load than all the rest of this package, so it is loaded by the functions that need it.
 """
@@ -16,7 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
-from kvm.values import Quantity
+from kvm.xmlwriter import write
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -35,6 +40,9 @@ Node: TypeAlias = Any
 """One node of a document: a dict, a list, or text."""
 
 _INDENTATION = re.compile(r"(?:[ \t]*\n[ \t\n]*)?").fullmatch
+_BLANKS = " \t\r\n"
+_NAMESPACES = re.compile(r"xmlns|xml:").search
+_XML_ITSELF = "http://www.w3.org/XML/1998/namespace"
 _XML = re.compile(r"\s*<|\ufeff")
 
 
@@ -76,7 +84,7 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
 
     The plain conversion: an element is a list only where it does repeat.
     """
-    return {str(elt.tag): _value(elt, _UNKNOWN)}
+    return _tagged(elt, _UNKNOWN, _ANY)
 
 
 _Place: TypeAlias = "tuple[frozenset[str], dict[str, _Place]]"
@@ -96,114 +104,141 @@ def _roots() -> dict[str, _Place]:
     return {root: places[number] for root, number in ROOTS.items()}
 
 
-def _value(element: etree._Element, place: _Place) -> Value:
+_Names: TypeAlias = "Mapping[str | None, str]"
+"""The namespaces that are declared around an element, by their prefixes."""
+
+_ANY: _Names = {}
+"""None are, as around a root."""
+
+
+def _tagged(element: etree._Element, place: _Place, names: _Names | None) -> dict[str, Any]:
+    """A dictionary of an element's tag; `names` is None if there are no namespaces in it."""
+    try:
+        return {_name(element): _value(element, place, names)}
+    except RecursionError:
+        raise InvalidArgumentError(f"the elements in <{_name(element)}> are nested too deeply") from None
+
+
+def _value(element: etree._Element, place: _Place, names: _Names | None) -> Value:
     """What `element` becomes. Configurations are read by the hundred, so this does without a call for each leaf."""
     lists, below = place
     value: dict[str, Value] = {}
-    for name, text in element.items():
-        value[f"@{name}"] = text
+    if names is None:
+        for attribute, text in element.items():
+            value[f"@{attribute}"] = text
+    else:
+        value, names = _attributes(element, names)
     if not len(element):
         return _leaf(value, element.text)
     own = element.text or ""
-    has_children = False
+    has_children = is_mixed = False
     for node in element:
-        own += node.tail or ""
         tag = node.tag
-        if not isinstance(tag, str):  # a comment or a processing instruction
-            continue
-        has_children = True
-        content: Value
-        if len(node) or node.attrib:
-            content = _value(node, below.get(tag, _UNKNOWN))
+        if tag.__class__ is not str:  # a comment or a processing instruction
+            own += "" if has_children else node.tail or ""
         else:
-            own_of_leaf = node.text
-            content = own_of_leaf if own_of_leaf and not _INDENTATION(own_of_leaf) else True
-        if tag not in value:
-            value[tag] = [content] if tag in lists else content
-        elif isinstance(found := value[tag], list):
-            found.append(content)
-        else:
-            value[tag] = [found, content]
+            has_children = True
+            content: Value
+            if names is not None or len(node) or node.attrib:
+                content = _value(node, below.get(tag, _UNKNOWN), names)
+            else:
+                text_of_leaf = node.text
+                content = text_of_leaf if text_of_leaf and not _INDENTATION(text_of_leaf) else True
+            name = tag if names is None else _name(node)
+            if name not in value:
+                value[name] = [content] if tag in lists else content
+            elif isinstance(found := value[name], list):
+                found.append(content)
+            else:
+                value[name] = [found, content]
+        if has_children and (tail := node.tail) and tail.strip(_BLANKS):
+            is_mixed = True
+    if is_mixed:
+        kept: dict[str, Value] = {name: each for name, each in value.items() if name[0] == "@"}
+        return {**kept, "#content": _content_of(element, place, names)}
     if not has_children:
         return _leaf(value, own)
-    if own and not own.isspace():
-        value["#text"] = own.strip()
+    if own.strip(_BLANKS):
+        value["#text"] = own
     return value
 
 
 def _leaf(value: dict[str, Value], text: str | None) -> Value:
     """What an element without children becomes, of whose attributes `value` is made."""
+    is_empty = not text or _INDENTATION(text)
     if not value:
-        return text if text and not _INDENTATION(text) else True
-    if text and not text.isspace():
-        value["#text"] = text
+        return True if is_empty else cast(str, text)
+    if not is_empty:
+        value["#text"] = cast(str, text)
     return value
+
+
+def _content_of(element: etree._Element, place: _Place, names: _Names | None) -> list[Value]:
+    """Text and children in the order that they have."""
+    _, below = place
+    content: list[Value] = []
+    text = element.text or ""
+    for node in element:
+        if isinstance(node.tag, str):
+            content += [text] if text else []
+            content.append({_name(node): _value(node, below.get(node.tag, _UNKNOWN), names)})
+            text = ""
+        text += node.tail or ""
+    return [*content, text] if text else content
+
+
+def _attributes(element: etree._Element, names: _Names) -> tuple[dict[str, Value], _Names]:
+    """The namespaces that `element` declares and its attributes, and the namespaces that are declared in it."""
+    inner: _Names = element.nsmap
+    value: dict[str, Value] = {
+        f"@xmlns:{prefix}" if prefix else "@xmlns": uri for prefix, uri in inner.items() if names.get(prefix) != uri
+    }
+    if None in names and None not in inner:
+        value["@xmlns"] = ""
+    prefixes = {uri: prefix for prefix, uri in inner.items() if prefix} | {_XML_ITSELF: "xml"}
+    for attribute, text in element.items():
+        uri, brace, local = attribute[1:].partition("}")
+        value[f"@{prefixes[uri]}:{local}" if brace else f"@{attribute}"] = text
+    return value, inner
+
+
+def _name(element: etree._Element) -> str:
+    """The name of an element as it was written, with its prefix."""
+    tag = str(element.tag)
+    local = tag.rpartition("}")[2]
+    return f"{element.prefix}:{local}" if element.prefix else local
+
+
+def _names_in(document: str | bytes | etree._Element) -> _Names | None:
+    """The namespaces around a document; None if there can be none in it, which is seen quickly in most."""
+    return None if isinstance(document, str) and not _NAMESPACES(document) else _ANY
 
 
 def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     """A document as a dictionary of its root's tag: ``{'domain': {...}}``.
 
     What libvirt's schema allows to repeat at its place is a list, also where there is one. `document` is XML as text
-    or bytes, or an lxml element. `InvalidArgumentError` if it is not well-formed.
+    or bytes, or an lxml element. `InvalidArgumentError` if it is not well-formed, or has a DTD.
     """
     from lxml import etree
 
     element = document if isinstance(document, etree._Element) else parse(document)
-    return {str(element.tag): _value(element, _roots().get(str(element.tag), _UNKNOWN))}
+    return _tagged(element, _roots().get(str(element.tag), _UNKNOWN), _names_in(document))
 
 
-def to_xml(tag: str, conf: Mapping[str, Any]) -> str:
+def to_xml(tag: str, conf: Mapping[str, Any] | str | bool) -> str:
     """The XML of an element `tag` with the content `conf`, in the order given.
 
-    Beside what `from_xml` gives, numbers are written as such, True as an attribute is ``yes`` and as an element is
-    empty, False as an attribute is ``no``, and what is False or None is left out. An element that is a `Quantity`
-    gets its unit: ``<memory unit='b'>``.
+    Beside what `from_xml` gives (its whole document as well, if `tag` is the root of one of libvirt's), numbers are
+    written as such, True as an attribute is ``yes`` and as an element is empty, False as an attribute is ``no``, and
+    what is None, and an element that is False, is left out. An element that is a `Quantity` gets its unit:
+    ``<memory unit='b'>``. The prefixes of libvirt's own namespaces, as ``qemu:``, need not be declared.
+
+    `InvalidArgumentError` for what XML cannot hold.
     """
-    from lxml import etree
-
-    return etree.tostring(_element(tag, conf), encoding="unicode", pretty_print=True)
-
-
-def _element(tag: str, value: object) -> etree._Element:
-    from lxml import etree
-
-    try:
-        element = etree.Element(tag)
-        _fill(element, value)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidArgumentError(f"cannot write <{tag}> as XML: {error}") from error
-    return element
-
-
-def _fill(element: etree._Element, value: object) -> None:
-    if isinstance(value, Quantity):
-        element.set("unit", "b")
-    if not isinstance(value, Mapping):
-        element.text = None if value is True else _text(value)
-        return
-    for name, content in value.items():
-        if name == "#text":
-            element.text = None if content is None else _text(content)
-        elif name.startswith("@"):
-            if content is not None:
-                element.set(name[1:], _text(content))
-        else:
-            for one in content if isinstance(content, list | tuple) else [content]:
-                if one is not None and one is not False:
-                    element.append(_element(name, one))
-
-
-def _text(value: object) -> str:
-    """A value as libvirt writes it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, int):
-        return str(int(value))
-    if not isinstance(value, str | float):
-        raise TypeError(f"a value is text, a number or a boolean, not {value!r}")
-    return str(value)
+    if isinstance(conf, Mapping) and len(conf) == 1 and isinstance(conf.get(tag), Mapping) and tag in _roots():
+        conf = conf[tag]
+    return write(tag, conf)
 
 
 def document(tag: str, given: Document) -> bytes | str:
@@ -211,8 +246,7 @@ def document(tag: str, given: Document) -> bytes | str:
     from lxml import etree
 
     if isinstance(given, Mapping):
-        whole = given.get(tag) if len(given) == 1 else None  # what `from_xml` gave
-        return to_xml(tag, whole if isinstance(whole, Mapping) else given).encode()
+        return to_xml(tag, given).encode()
     if isinstance(given, etree._Element):
         return etree.tostring(given, with_tail=False)
     if isinstance(given, os.PathLike):
@@ -255,7 +289,7 @@ def root(text: str) -> etree._Element:
 def conf(text: str) -> Conf:
     """The content of the document that virsh printed, without its root's tag."""
     element = root(text)
-    value = _value(element, _roots().get(str(element.tag), _UNKNOWN))
+    value = _value(element, _roots().get(str(element.tag), _UNKNOWN), _names_in(text))
     return value if isinstance(value, dict) else {}
 
 
@@ -293,7 +327,9 @@ def _node(found: Any) -> Node:
         return str(found)
     if isinstance(found, bool | float):
         return found
-    return {str(found.tag): _value(found, _place_of(found))}
+    parent = found.getparent()
+    needs_names = parent is None or any(each.prefix for each in found.iter())
+    return _tagged(found, _place_of(found), _ANY if needs_names else parent.nsmap)
 
 
 def _place_of(element: etree._Element) -> _Place:

@@ -1,0 +1,177 @@
+"""Dicts as XML. Pure functions; the form of the dicts is that of `kvm.xml`.
+
+The text is put together here rather than by lxml, because prefixes are what libvirt and people go by, and lxml would
+choose its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import NoReturn
+
+from kvm.errors import InvalidArgumentError
+from kvm.values import Quantity
+
+NAMESPACES = {
+    **{name: f"http://libvirt.org/schemas/domain/{name}/1.0" for name in ("bhyve", "lxc", "qemu", "vmware", "xen")},
+    **{name: f"http://libvirt.org/schemas/storagepool/{name}/1.0" for name in ("fs", "rbd")},
+    "dnsmasq": "http://libvirt.org/schemas/network/dnsmasq/1.0",
+    "xml": "http://www.w3.org/XML/1998/namespace",
+}
+"""libvirt's own namespaces by their usual prefixes, which need not be declared."""
+
+_START = (
+    r"A-Z_a-z\xC0-\xD6\xD8-\xF6\xF8-\u02FF\u0370-\u037D\u037F-\u1FFF\u200C\u200D\u2070-\u218F\u2C00-\u2FEF"
+    r"\u3001-\uD7FF\uF900-\uFDCF\uFDF0-\uFFFD\U00010000-\U000EFFFF"
+)
+_NAME = rf"[{_START}][-.0-9\xB7\u0300-\u036F\u203F\u2040{_START}]*"
+_QUALIFIED = re.compile(rf"(?:({_NAME}):)?({_NAME})").fullmatch
+_EXPANDED = re.compile(rf"\{{([^{{}}]+)\}}({_NAME})", re.DOTALL).fullmatch
+
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]").search
+_SPECIAL = re.compile(r"[&<>\r]")
+_SPECIAL_IN_ATTRIBUTE = re.compile(r"[&<>\"\t\n\r]")
+_REFERENCES = {
+    "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"
+}  # fmt: skip
+
+_Scope = Mapping[str, str]
+"""The namespaces that are declared at a place, by their prefixes."""
+
+
+def write(tag: str, value: object) -> str:
+    """The XML of an element `tag`. `InvalidArgumentError` for what XML cannot hold, naming the element."""
+    parts: list[str] = []
+    try:
+        _element(parts, tag, value, "\n", {})
+    except RecursionError:
+        raise InvalidArgumentError(
+            f"cannot write <{tag}> as XML: it is nested too deeply, or contains itself"
+        ) from None
+    return "".join([*parts, "\n"])
+
+
+def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope) -> None:
+    """Write one element; `line` begins a new line at its indentation, or is empty inside of text."""
+    if isinstance(value, Quantity):
+        value = {"@unit": "b", "#text": value}
+    if not isinstance(value, Mapping):
+        name, declared = _name(tag, tag, scope)
+        parts.append(f"<{name}{_declarations(declared)}")
+        text = "" if value is True else _escaped(value, tag, _SPECIAL)
+        parts.append(f">{text}</{name}>" if text else "/>")
+        return
+    if any(type(key) is not str for key in value):
+        _refuse(tag, f"the name {next(key for key in value if type(key) is not str)!r} is no text")
+    own = {key.partition(":")[2]: str(uri) for key, uri in value.items() if key == "@xmlns" or key[:7] == "@xmlns:"}
+    scope = {**scope, **own} if own else scope
+    name, declared = _name(tag, tag, scope)
+    scope = {**scope, **declared} if declared else scope
+    parts.append(f"<{name}{_declarations(declared)}")
+    for key, content in value.items():
+        if key[0:1] == "@" and content is not None:
+            if key[:6] == "@xmlns":
+                attribute = key[1:]
+            else:
+                attribute, declared = _name(key[1:], tag, scope, of_attribute=True)
+                parts.append(_declarations(declared))
+            parts.append(f' {attribute}="{_escaped(content, tag, _SPECIAL_IN_ATTRIBUTE)}"')
+    text = _text(tag, value)
+    mixed = value.get("#content")
+    start = len(parts)
+    parts.append(">" + text)
+    inner = "" if text or mixed is not None or not line else line + "  "
+    if mixed is not None:
+        _mixed(parts, tag, mixed, scope)
+    for key, content in value.items():
+        if key[0:1] != "@" and key != "#text" and key != "#content":
+            for one in content if isinstance(content, list | tuple) else (content,):
+                if one is not None and one is not False:
+                    if inner:
+                        parts.append(inner)
+                    _element(parts, key, one, inner, scope)
+    if len(parts) == start + 1 and not text:
+        parts[start] = "/>"
+    elif len(parts) > start + 1 and inner:
+        parts.append(f"{line}</{name}>")
+    else:
+        parts.append(f"</{name}>")
+
+
+def _mixed(parts: list[str], tag: str, mixed: object, scope: _Scope) -> None:
+    """Write text and elements in the order that they have."""
+    if not isinstance(mixed, list | tuple):
+        _refuse(tag, f"'#content' is a list of text and of one-key dicts, not {mixed!r}")
+    for piece in mixed:
+        for key, value in piece.items() if isinstance(piece, Mapping) else [("", piece)]:
+            if key:
+                _element(parts, key, value, "", scope)
+            else:
+                parts.append(_escaped(value, tag, _SPECIAL))
+
+
+def _text(tag: str, value: Mapping[str, object]) -> str:
+    """The text that is beside attributes and children."""
+    text = value.get("#text")
+    if isinstance(text, Quantity) and value.get("@unit", "b") not in ("b", "bytes", "byte"):
+        _refuse(tag, f"a Quantity is in bytes, but its unit is given as {value['@unit']!r}; give the unit 'b'")
+    return "" if text is None else _escaped(text, tag, _SPECIAL)
+
+
+def _name(name: str, tag: str, scope: _Scope, *, of_attribute: bool = False) -> tuple[str, dict[str, str]]:
+    """The name as it is written, and the namespace that has to be declared for it."""
+    if expanded := _EXPANDED(name):
+        uri, local = expanded[1], expanded[2]
+        known = [prefix for prefix, each in scope.items() if each == uri and (prefix or not of_attribute)]
+        usual = (prefix for prefix, each in NAMESPACES.items() if each == uri)
+        free = (prefix for prefix in _prefixes() if prefix not in scope)
+        prefix = known[0] if known else next(usual, None) or next(free)
+        return (f"{prefix}:{local}" if prefix else local), ({} if known or prefix == "xml" else {prefix: uri})
+    qualified = _QUALIFIED(name)
+    if not qualified:
+        _refuse(tag, f"{name!r} is no name of an {'attribute' if of_attribute else 'element'}")
+    prefix = qualified[1]
+    if not prefix or prefix in scope or prefix == "xml":
+        return name, {}
+    if prefix not in NAMESPACES:
+        _refuse(tag, f"the prefix {prefix!r} of {name!r} is not declared: add '@xmlns:{prefix}'")
+    return name, {prefix: NAMESPACES[prefix]}
+
+
+def _prefixes() -> Iterator[str]:
+    return (f"ns{number}" for number in range(1 << 31))
+
+
+def _declarations(declared: Mapping[str, str]) -> str:
+    return "".join(
+        f' xmlns:{prefix}="{_escaped(uri, prefix, _SPECIAL_IN_ATTRIBUTE)}"' for prefix, uri in declared.items()
+    )
+
+
+def _escaped(value: object, tag: str, special: re.Pattern[str]) -> str:
+    """A value as libvirt writes it, with what is special in XML as references."""
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, bool):
+        return "yes" if value else "no"
+    elif isinstance(value, int):
+        return str(int(value))
+    elif isinstance(value, float) and math.isfinite(value):
+        return str(value)
+    elif isinstance(value, bytes | os.PathLike):
+        try:
+            text = value.decode() if isinstance(value, bytes) else os.fsdecode(value)
+        except UnicodeDecodeError as error:
+            _refuse(tag, str(error))
+    else:
+        _refuse(tag, f"a value is text, a finite number or a boolean, not {value!r}")
+    if found := _NOT_IN_XML(text):
+        _refuse(tag, f"XML cannot hold the character {found[0]!r}, which is in {text[:80]!r}")
+    return special.sub(lambda match: _REFERENCES[match[0]], text) if special.search(text) else text
+
+
+def _refuse(tag: str, why: str) -> NoReturn:
+    raise InvalidArgumentError(f"cannot write <{tag}> as XML: {why}")

@@ -141,6 +141,59 @@ def test_a_configuration_comes_back_and_can_be_changed(hypervisor: Hypervisor) -
     assert hypervisor.domain.list(all=True, title=True)["guest"]["title"] == "a <title> & more, é"
 
 
+def test_a_configuration_is_edited_in_place_or_replaced(hypervisor: Hypervisor) -> None:
+    domain = hypervisor.domain
+    domain.define(GUEST)
+    assert domain.edit("guest", lambda conf: conf.update(title="one")).status
+    assert domain.conf("guest")["title"] == "one"
+    domain.edit("guest", lambda conf: {**conf, "title": "two"})
+    assert domain.conf("guest")["title"] == "two"
+    domain.edit("guest", lambda conf: kvm.to_xml("domain", {**conf, "title": "three"}))
+    assert domain.conf("guest")["title"] == "three"
+    assert domain.edit("guest", lambda conf: None).stdout == "<domain> is as it was\n"
+    with hypervisor.pipeline() as pipe:
+        pipe.domain.edit("guest", lambda conf: conf.update(title="four"))
+        pipe.domain.conf("guest", xpath="string(title)")
+        assert pipe.execute()[1] == ["four"]
+
+
+def test_a_running_domain_is_edited_for_its_next_start(hypervisor: Hypervisor) -> None:
+    hypervisor.domain.create(GUEST)
+    hypervisor.domain.define(GUEST | {"uuid": hypervisor.domain.uuid("guest")})
+    hypervisor.domain.edit(hypervisor.domain.id("guest") or 0, lambda conf: conf.update(vcpu=3))
+    assert hypervisor.domain.conf("guest")["vcpu"] == {"@placement": "static", "#text": "1"}
+    assert hypervisor.domain.conf("guest", inactive=True)["vcpu"] == {"@placement": "static", "#text": "3"}
+
+
+def test_what_somebody_else_changed_meanwhile_is_not_overwritten(hypervisor: Hypervisor) -> None:
+    domain = hypervisor.domain
+    domain.define(GUEST)
+
+    def slowly(conf: kvm.xml.Conf) -> None:
+        domain.edit("guest", lambda other: other.update(title="theirs"))
+        conf["title"] = "mine"
+
+    with pytest.raises(kvm.ChangedMeanwhileError, match=r"guest: somebody else has changed this <domain>"):
+        domain.edit("guest", slowly)
+    assert domain.conf("guest")["title"] == "theirs"
+
+
+def test_a_wrong_edit_changes_nothing_and_says_why(hypervisor: Hypervisor) -> None:
+    domain = hypervisor.domain
+    domain.define(GUEST)
+    before = domain.conf("guest")
+    with pytest.raises(InvalidArgumentError, match="validate against schema"):
+        domain.edit("guest", lambda conf: conf.update(colour="red"))
+    with pytest.raises(InvalidArgumentError, match="and not the path"):
+        domain.edit("guest", lambda conf: "/etc/passwd")
+    with pytest.raises(ZeroDivisionError):
+        domain.edit("guest", lambda conf: conf.update(vcpu=1 // 0))
+    with pytest.raises(NotFoundError):
+        domain.edit("nobody", lambda conf: pytest.fail("there is nothing to edit"))
+    assert domain.conf("guest") == before
+    assert domain.edit("guest", lambda conf: conf.update(colour="red"), skip_validate=True).status
+
+
 def test_a_definition_may_be_a_dict_xml_an_element_or_a_path(hypervisor: Hypervisor, tmp_path: Path) -> None:
     text = kvm.to_xml("domain", {**GUEST, "uuid": kvm.gen_uuid()})
     path = tmp_path / "-a guest.xml"

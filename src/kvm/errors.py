@@ -40,6 +40,10 @@ class InvalidStateError(KvmError):
     """The object cannot do this in the state that it is in."""
 
 
+class ChangedMeanwhileError(InvalidStateError):
+    """Somebody else has changed what was being edited; nothing was done."""
+
+
 class NotSupportedError(KvmError):
     """The driver of this hypervisor, or this release of virsh, cannot do this."""
 

@@ -36,12 +36,14 @@ Document: TypeAlias = "Mapping[str, Any] | str | bytes | os.PathLike[str] | etre
 """What a method takes where virsh wants a file with XML: a dict, XML as text, an lxml element, or the path of a file
 on the hypervisor. A str is XML if it begins with ``<``, otherwise a path."""
 
+Editor: TypeAlias = "Callable[[Conf], Document | None]"
+"""What an ``edit`` method takes: it changes the configuration that it is given, or returns another one."""
+
 Node: TypeAlias = Any
 """One node of a document: a dict, a list, or text."""
 
 _INDENTATION = re.compile(r"(?:[ \t]*\n[ \t\n]*)?").fullmatch
 _BLANKS = " \t\r\n"
-_NAMESPACES = re.compile(r"xmlns|xml:").search
 _XML_ITSELF = "http://www.w3.org/XML/1998/namespace"
 _XML = re.compile(r"\s*<|\ufeff")
 
@@ -69,7 +71,7 @@ def parse(text: str | bytes) -> etree._Element:
         root = etree.fromstring(_encoded(text).strip(), _parser("utf-8" if isinstance(text, str) else None))
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
         raise InvalidArgumentError(f"the XML is not well-formed: {getattr(error, 'msg', error)}") from error
-    if root.getroottree().docinfo.doctype:
+    if (isinstance(text, bytes) or "<!DOCTYPE" in text) and root.getroottree().docinfo.doctype:
         raise InvalidArgumentError("the XML has a document type (DTD), which libvirt has no use for: leave it out")
     return root
 
@@ -131,6 +133,7 @@ def _value(element: etree._Element, place: _Place, names: _Names | None) -> Valu
     if not len(element):
         return _leaf(value, element.text)
     own = element.text or ""
+    blank: str | None = None
     has_children = is_mixed = False
     for node in element:
         tag = node.tag
@@ -139,11 +142,20 @@ def _value(element: etree._Element, place: _Place, names: _Names | None) -> Valu
         else:
             has_children = True
             content: Value
-            if names is not None or len(node) or node.attrib:
+            if names is not None or len(node):
                 content = _value(node, below.get(tag, _UNKNOWN), names)
             else:
-                text_of_leaf = node.text
-                content = text_of_leaf if text_of_leaf and not _INDENTATION(text_of_leaf) else True
+                inner = node.text
+                if not inner or (inner[0] <= " " and _INDENTATION(inner)):
+                    inner = None
+                if attributes := node.items():
+                    content = {}
+                    for attribute, text in attributes:
+                        content[f"@{attribute}"] = text
+                    if inner is not None:
+                        content["#text"] = inner
+                else:
+                    content = True if inner is None else inner
             name = tag if names is None else _name(node)
             if name not in value:
                 value[name] = [content] if tag in lists else content
@@ -151,8 +163,9 @@ def _value(element: etree._Element, place: _Place, names: _Names | None) -> Valu
                 found.append(content)
             else:
                 value[name] = [found, content]
-        if has_children and (tail := node.tail) and tail.strip(_BLANKS):
-            is_mixed = True
+        if (tail := node.tail) != blank and has_children:  # siblings are likely to have the same indentation
+            blank = tail
+            is_mixed = is_mixed or bool(tail and tail.strip(_BLANKS))
     if is_mixed:
         kept: dict[str, Value] = {name: each for name, each in value.items() if name[0] == "@"}
         return {**kept, "#content": _content_of(element, place, names)}
@@ -211,7 +224,7 @@ def _name(element: etree._Element) -> str:
 
 def _names_in(document: str | bytes | etree._Element) -> _Names | None:
     """The namespaces around a document; None if there can be none in it, which is seen quickly in most."""
-    return None if isinstance(document, str) and not _NAMESPACES(document) else _ANY
+    return None if isinstance(document, str) and "xmlns" not in document and "xml:" not in document else _ANY
 
 
 def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
@@ -262,17 +275,18 @@ def document(tag: str, given: Document) -> bytes | str:
 def documents(tag: str, given: Document | Sequence[Document]) -> bytes | str:
     """What to hand to virsh for one or several documents."""
     if isinstance(given, list | tuple):
-        return b"".join(_content(tag, each) for each in given)
+        from lxml import etree
+
+        return b"".join(etree.tostring(parse(content(tag, each))) for each in given)
     return document(tag, cast(Document, given))
 
 
-def _content(tag: str, given: Document) -> bytes:
-    from lxml import etree
-
-    content = document(tag, given)
-    if isinstance(content, str):
-        raise InvalidArgumentError(f"several documents are dicts, XML or elements, not the path {content!r}")
-    return etree.tostring(parse(content))
+def content(tag: str, given: Document) -> bytes:
+    """The XML of a document that is at hand, and no path."""
+    found = document(tag, given)
+    if isinstance(found, str):
+        raise InvalidArgumentError(f"expected a <{tag}> as a dict, XML or an element, and not the path {found!r}")
+    return found
 
 
 # -- readers of virsh's output ------------------------------------------------------------------------------------

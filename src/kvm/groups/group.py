@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from kvm import xml
 from kvm.groups.caller import Caller
 from kvm.virsh.command import Command
-from kvm.virsh.plan import acting, listing, reading
+from kvm.virsh.plan import acting, editing, listing, reading
 from unix.result import Result
 
 T = TypeVar("T")
@@ -27,6 +28,16 @@ class Group:
     def _act(self, command: str, /, **options: object) -> Result:
         """The result of a command that changes something."""
         return self._caller.call(acting(Command(command, options, reads=False), check=self._caller.check))
+
+    def _edit(
+        self, tag: str, read: Command, define: str, function: xml.Editor, /, as_: str = "file", **options: object
+    ) -> Result:
+        """Have `function` change the document that `read` prints; the command `define` takes it in its option `as_`."""
+
+        def command(content: bytes) -> Command:
+            return Command(define, {**options, as_: content}, reads=False)
+
+        return self._caller.call(editing(tag, read, command, function, check=self._caller.check))
 
     def _list(self, command: str, shape: type[T], /, **options: object) -> dict[str, T]:
         """The rows of a table by name, as TypedDicts `shape`, of a command that has exact names with ``--name``."""

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from kvm import table, text
-from kvm.errors import NotFoundError, UnreadableOutputError
+from kvm import table, text, xml
+from kvm.errors import ChangedMeanwhileError, NotFoundError, UnreadableOutputError
 from kvm.virsh.command import Command, failure
 from unix.result import Result
 
@@ -62,6 +62,32 @@ def answering(command: Command, parse: Callable[[str], T]) -> Plan[T]:
     except UnreadableOutputError:
         checked(command, result)
         raise
+
+
+def editing(
+    tag: str, read: Command, define: Callable[[bytes], Command], function: xml.Editor, *, check: bool
+) -> Plan[Result]:
+    """A document that `read` prints, changed by `function`, and handed to what `define` makes of it.
+
+    It is read once more before that: what somebody else has changed in the meantime is not overwritten.
+    """
+    read = yield from resolved(read)
+    (printed,) = yield Lookup((read,))
+    before, conf = xml.conf(checked(read, printed).stdout), xml.conf(printed.stdout)
+    wanted = function(conf)
+    if wanted is None:
+        wanted = conf
+    if wanted == before:
+        return Result(0, f"<{tag}> is as it was\n", "")
+    content = xml.content(tag, wanted)
+    (again,) = yield Lookup((read,))
+    if checked(read, again).stdout != printed.stdout:
+        words = " ".join(word for word in read.words() if not word.startswith("--") or "=" in word)
+        raise ChangedMeanwhileError(
+            f"{words}: somebody else has changed this <{tag}> in the meantime, so nothing was defined; edit it again",
+            command=read.words(),
+        )
+    return (yield from acting(define(content), check=check))
 
 
 def checked(command: Command, result: Result) -> Result:

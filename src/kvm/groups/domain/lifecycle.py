@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from kvm import xml
 from kvm.groups.group import Group
+from kvm.virsh.command import Command
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -43,6 +44,18 @@ class Lifecycle(Group):
         ``graceful=True`` lets the hypervisor flush its files, and fails rather than kill it.
         """
         return self._act("destroy", domain=domain, **options)
+
+    def edit(self, domain: str | int, function: xml.Editor, *, skip_validate: bool = False) -> Result:
+        """Change the configuration that a domain's next start takes. virsh: ``edit``.
+
+        `function` is given the configuration, secrets included, as a dict, and changes it or returns another one, as
+        with `define`. The new one is checked against libvirt's schema unless `skip_validate`. Nothing is defined if
+        nothing changes. `ChangedMeanwhileError` if somebody else has changed the domain while `function` ran.
+
+        >>> hypervisor.domain.edit("web1", lambda conf: conf.update(vcpu=4))
+        """
+        read = Command("dumpxml", {"domain": domain, "inactive": True, "security_info": True})
+        return self._edit("domain", read, "define", function, validate=not skip_validate)
 
     def reboot(self, domain: str | int, **options: Unpack[options.RebootOptions]) -> Result:
         """Ask a domain to reboot; returns before it has. virsh: ``reboot``.

@@ -3,7 +3,7 @@
 URI ?= test:///default
 export VIRSH
 
-.PHONY: help demo test bench format clean
+.PHONY: help demo test corpus bench format clean
 
 help:
 	@echo "make demo              the main job, on libvirt's in-process test hypervisor"
@@ -11,6 +11,7 @@ help:
 	@echo "make test              lint, type check and tests, with a libvirtd of their own"
 	@echo "make test T='-k name'  the same with other arguments for pytest"
 	@echo "make test VIRSH='...'  the same with another virsh, such as 'chroot DIR virsh'"
+	@echo "make corpus            libvirt's own XML documents, some 3,500, there and back"
 	@echo "make bench             speed and memory beside libvirt-python and others"
 	@echo "make format            bring the code into its form"
 	@echo "make clean             remove what the others have made"
@@ -23,6 +24,11 @@ test:
 	@tools/prepare test
 	@tools/check $(T)
 
+corpus:
+	@tools/prepare test
+	@tools/fetch_corpus
+	@tools/check tests/test_corpus.py
+
 bench:
 	@tools/prepare bench
 	@.venv/bin/python benchmarks/bench.py
@@ -32,4 +38,4 @@ format:
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
 
 clean:
-	rm -rf .venv .venv-kvm1 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .cache .venv .venv-kvm1 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

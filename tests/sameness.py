@@ -22,9 +22,9 @@ def normal(element: etree._Element) -> Any:
     name = (element.tag, element.prefix)
     if not children:
         return name, attributes, "" if _NO_TEXT(texts[0]) else texts[0]
-    if any(text.strip(" \t\r\n") for text in texts[1:]):
+    if any(text.strip(" \t\n") for text in texts[1:]):
         return name, attributes, pieces
-    text = texts[0] if texts[0].strip(" \t\r\n") else ""
+    text = texts[0] if texts[0].strip(" \t\n") else ""
     return name, attributes, text, sorted(children, key=lambda child: str(child[0]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import kvm
+import unix
 from libvirtd import Libvirtd
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +76,20 @@ def test_the_demo_says_what_is_wrong_without_a_traceback(tmp_path: Path) -> None
     assert done.returncode == 1
     assert done.stderr.startswith("CannotConnectError: ")
     assert "Traceback" not in done.stderr
+
+
+def test_the_guest_in_the_readme_is_started(
+    libvirtd: Libvirtd, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (ROOT / "README.md").read_text()
+    code, printed = re.findall(r"```python\n(hypervisor = .*?)```\n\nprints\n\n```\n(.*?)```", readme, re.DOTALL)[0]
+    here = code.replace("qemu:///system", libvirtd.uri).replace("/var/lib/libvirt/images", str(tmp_path))
+    exec(here, {"kvm": kvm, "unix": unix})
+    with kvm.Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        number = hypervisor.domain.id("web1")
+        hypervisor.domain.destroy("web1")
+        hypervisor.domain.undefine("web1")
+    assert capsys.readouterr().out == printed.replace("'id': 1", f"'id': {number}")
 
 
 def test_a_package_that_may_not_be_installed_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ lxml takes longer to load than all the rest of this package, so it is loaded by 
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
+from kvm.xmlreader import UNKNOWN, Place, read
 from kvm.xmlwriter import write
 
 if TYPE_CHECKING:
@@ -42,9 +44,6 @@ Editor: TypeAlias = "Callable[[Conf], Document | None]"
 Node: TypeAlias = Any
 """One node of a document: a dict, a list, or text."""
 
-_INDENTATION = re.compile(r"(?:[ \t]*\n[ \t\n]*)?").fullmatch
-_BLANKS = " \t\r\n"
-_XML_ITSELF = "http://www.w3.org/XML/1998/namespace"
 _XML = re.compile(r"\s*<|\ufeff")
 
 
@@ -86,145 +85,18 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
 
     The plain conversion: an element is a list only where it does repeat.
     """
-    return _tagged(elt, _UNKNOWN, _ANY)
-
-
-_Place: TypeAlias = "tuple[frozenset[str], dict[str, _Place]]"
-"""What is known of an element by its place: the children that may repeat, and the places of its children."""
-
-_UNKNOWN: _Place = (frozenset(), {})
+    return read(_text_of(elt), {})
 
 
 @cache
-def _roots() -> dict[str, _Place]:
+def _roots() -> dict[str, Place]:
     """The places of the roots of documents."""
     from kvm.lists_generated import PLACES, ROOTS
 
-    places: list[_Place] = [(lists, {}) for lists, _ in PLACES]
+    places: list[Place] = [(lists, {}) for lists, _ in PLACES]
     for (_, below), (_, numbers) in zip(places, PLACES, strict=True):
         below.update({name: places[number] for name, number in numbers.items()})
     return {root: places[number] for root, number in ROOTS.items()}
-
-
-_Names: TypeAlias = "Mapping[str | None, str]"
-"""The namespaces that are declared around an element, by their prefixes."""
-
-_ANY: _Names = {}
-"""None are, as around a root."""
-
-
-def _tagged(element: etree._Element, place: _Place, names: _Names | None) -> dict[str, Any]:
-    """A dictionary of an element's tag; `names` is None if there are no namespaces in it."""
-    try:
-        return {_name(element): _value(element, place, names)}
-    except RecursionError:
-        raise InvalidArgumentError(f"the elements in <{_name(element)}> are nested too deeply") from None
-
-
-def _value(element: etree._Element, place: _Place, names: _Names | None) -> Value:
-    """What `element` becomes. Configurations are read by the hundred, so this does without a call for each leaf."""
-    lists, below = place
-    value: dict[str, Value] = {}
-    if names is None:
-        for attribute, text in element.items():
-            value[f"@{attribute}"] = text
-    else:
-        value, names = _attributes(element, names)
-    if not len(element):
-        return _leaf(value, element.text)
-    own = element.text or ""
-    blank: str | None = None
-    has_children = is_mixed = False
-    for node in element:
-        tag = node.tag
-        if tag.__class__ is not str:  # a comment or a processing instruction
-            own += "" if has_children else node.tail or ""
-        else:
-            has_children = True
-            content: Value
-            if names is not None or len(node):
-                content = _value(node, below.get(tag, _UNKNOWN), names)
-            else:
-                inner = node.text
-                if not inner or (inner[0] <= " " and _INDENTATION(inner)):
-                    inner = None
-                if attributes := node.items():
-                    content = {}
-                    for attribute, text in attributes:
-                        content[f"@{attribute}"] = text
-                    if inner is not None:
-                        content["#text"] = inner
-                else:
-                    content = True if inner is None else inner
-            name = tag if names is None else _name(node)
-            if name not in value:
-                value[name] = [content] if tag in lists else content
-            elif isinstance(found := value[name], list):
-                found.append(content)
-            else:
-                value[name] = [found, content]
-        if (tail := node.tail) != blank and has_children:  # siblings are likely to have the same indentation
-            blank = tail
-            is_mixed = is_mixed or bool(tail and tail.strip(_BLANKS))
-    if is_mixed:
-        kept: dict[str, Value] = {name: each for name, each in value.items() if name[0] == "@"}
-        return {**kept, "#content": _content_of(element, place, names)}
-    if not has_children:
-        return _leaf(value, own)
-    if own.strip(_BLANKS):
-        value["#text"] = own
-    return value
-
-
-def _leaf(value: dict[str, Value], text: str | None) -> Value:
-    """What an element without children becomes, of whose attributes `value` is made."""
-    is_empty = not text or _INDENTATION(text)
-    if not value:
-        return True if is_empty else cast(str, text)
-    if not is_empty:
-        value["#text"] = cast(str, text)
-    return value
-
-
-def _content_of(element: etree._Element, place: _Place, names: _Names | None) -> list[Value]:
-    """Text and children in the order that they have."""
-    _, below = place
-    content: list[Value] = []
-    text = element.text or ""
-    for node in element:
-        if isinstance(node.tag, str):
-            content += [text] if text else []
-            content.append({_name(node): _value(node, below.get(node.tag, _UNKNOWN), names)})
-            text = ""
-        text += node.tail or ""
-    return [*content, text] if text else content
-
-
-def _attributes(element: etree._Element, names: _Names) -> tuple[dict[str, Value], _Names]:
-    """The namespaces that `element` declares and its attributes, and the namespaces that are declared in it."""
-    inner: _Names = element.nsmap
-    value: dict[str, Value] = {
-        f"@xmlns:{prefix}" if prefix else "@xmlns": uri for prefix, uri in inner.items() if names.get(prefix) != uri
-    }
-    if None in names and None not in inner:
-        value["@xmlns"] = ""
-    prefixes = {uri: prefix for prefix, uri in inner.items() if prefix} | {_XML_ITSELF: "xml"}
-    for attribute, text in element.items():
-        uri, brace, local = attribute[1:].partition("}")
-        value[f"@{prefixes[uri]}:{local}" if brace else f"@{attribute}"] = text
-    return value, inner
-
-
-def _name(element: etree._Element) -> str:
-    """The name of an element as it was written, with its prefix."""
-    tag = str(element.tag)
-    local = tag.rpartition("}")[2]
-    return f"{element.prefix}:{local}" if element.prefix else local
-
-
-def _names_in(document: str | bytes | etree._Element) -> _Names | None:
-    """The namespaces around a document; None if there can be none in it, which is seen quickly in most."""
-    return None if isinstance(document, str) and "xmlns" not in document and "xml:" not in document else _ANY
 
 
 def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
@@ -233,10 +105,17 @@ def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     What libvirt's schema allows to repeat at its place is a list, also where there is one. `document` is XML as text
     or bytes, or an lxml element. `InvalidArgumentError` if it is not well-formed, or has a DTD.
     """
+    return read(document if isinstance(document, str | bytes) else _text_of(document), _roots())
+
+
+def _text_of(element: etree._Element) -> bytes:
+    """The XML of an element, without the namespaces that are declared around it and not used in it."""
     from lxml import etree
 
-    element = document if isinstance(document, etree._Element) else parse(document)
-    return _tagged(element, _roots().get(str(element.tag), _UNKNOWN), _names_in(document))
+    if element.getparent() is not None:
+        element = copy.deepcopy(element)
+        etree.cleanup_namespaces(element)
+    return etree.tostring(element, encoding="utf-8", with_tail=False)
 
 
 def to_xml(tag: str, conf: Mapping[str, Any] | str | bool) -> str:
@@ -295,16 +174,23 @@ def content(tag: str, given: Document) -> bytes:
 def root(text: str) -> etree._Element:
     """The root element of a document that virsh printed."""
     try:
-        return parse(text.replace("\r", "&#13;"))  # libvirt writes it as it is, and a parser would make it a newline
+        return parse(_printed(text))
     except InvalidArgumentError as error:
         raise UnreadableOutputError(f"virsh printed no XML: {error}") from error
 
 
 def conf(text: str) -> Conf:
     """The content of the document that virsh printed, without its root's tag."""
-    element = root(text)
-    value = _value(element, _roots().get(str(element.tag), _UNKNOWN), _names_in(text))
+    try:
+        (value,) = read(_printed(text), _roots()).values()
+    except InvalidArgumentError as error:
+        raise UnreadableOutputError(f"virsh printed no XML: {error}") from error
     return value if isinstance(value, dict) else {}
+
+
+def _printed(text: str) -> str:
+    """What virsh printed, as XML: libvirt writes a carriage return as it is, and a parser would make it a newline."""
+    return text.replace("\r", "&#13;")
 
 
 def asked(xpath: str | None) -> Callable[[str], Conf | list[Node]]:
@@ -341,18 +227,16 @@ def _node(found: Any) -> Node:
         return str(found)
     if isinstance(found, bool | float):
         return found
-    parent = found.getparent()
-    needs_names = parent is None or any(each.prefix for each in found.iter())
-    return _tagged(found, _place_of(found), _ANY if needs_names else parent.nsmap)
+    return read(_text_of(found), {str(found.tag): _place_of(found)})
 
 
-def _place_of(element: etree._Element) -> _Place:
+def _place_of(element: etree._Element) -> Place:
     """The place that an element has in its document."""
     parent = element.getparent()
     if parent is None:
-        return _roots().get(str(element.tag), _UNKNOWN)
+        return _roots().get(str(element.tag), UNKNOWN)
     _, below = _place_of(parent)
-    return below.get(str(element.tag), _UNKNOWN)
+    return below.get(str(element.tag), UNKNOWN)
 
 
 def unwrapped(options: Mapping[str, object]) -> dict[str, object]:

@@ -318,3 +318,8 @@ def _declared(shape: Any) -> tuple[dict[str, Any], frozenset[str]]:
     marked = {name for name, kind in hints.items() if get_origin(kind) is NotRequired}
     kinds = {name: get_args(kind)[0] if name in marked else kind for name, kind in hints.items()}
     return kinds, frozenset(kinds) - marked if shape.__total__ else frozenset()
+
+
+def values(kind: type[T]) -> Callable[[str], dict[str, T]]:
+    """A reader of ``Label: value`` lines whose values are all of one `kind`, by the key of their label."""
+    return lambda text: {key(label): _converted(kind, raw, label) for label, raw in pairs(text)}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from kvm.groups.domain.blocks import Blocks
+from kvm.groups.domain.cpus import Cpus
 from kvm.groups.domain.devices import Devices
 from kvm.groups.domain.guest import Guest
+from kvm.groups.domain.labels import Labels
 from kvm.groups.domain.lifecycle import Lifecycle
+from kvm.groups.domain.memory import Memory
 from kvm.groups.domain.monitor import DomainInfo, DomainState, ListedDomain, Monitor
 from kvm.groups.domain.saving import Saving
+from kvm.groups.domain.signals import Signals
 from kvm.groups.domain.tuning import Tuning
 
 __all__ = ["Domain", "DomainInfo", "DomainState", "ListedDomain"]
 
 
-class Domain(Lifecycle, Monitor, Devices, Blocks, Tuning, Saving, Guest):
+class Domain(Lifecycle, Monitor, Devices, Blocks, Cpus, Memory, Tuning, Labels, Signals, Saving, Guest):
     """Domains: virtual machines, running or only defined.
 
     A domain is given by its name or UUID as a str, or by its id as an int. A str is never taken for an id.

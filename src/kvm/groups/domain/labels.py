@@ -1,0 +1,110 @@
+"""What a domain is called, and what others have noted about it: its name, title, description and metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
+
+from kvm import xml
+from kvm.errors import InvalidArgumentError, NotFoundError
+from kvm.groups.domain.affected import Affected
+from kvm.groups.group import Group
+from kvm.virsh.command import Command
+from kvm.virsh.plan import Plan, checked, reading, resolved
+from unix.result import Result
+
+if TYPE_CHECKING:
+    from lxml import etree
+
+Metadata: TypeAlias = "Mapping[str, Any] | str | bytes | etree._Element"
+"""One element: as a dict of its tag, as XML, or as an lxml element."""
+
+
+class Labels(Group):
+    """What a domain is called, and what others have noted about it."""
+
+    @overload
+    def desc(
+        self, domain: str | int, new_desc: None = None, *, title: bool = False, **options: Unpack[Affected]
+    ) -> str: ...
+    @overload
+    def desc(self, domain: str | int, new_desc: str, *, title: bool = False, **options: Unpack[Affected]) -> Result: ...
+    def desc(
+        self, domain: str | int, new_desc: str | None = None, *, title: bool = False, **options: Unpack[Affected]
+    ) -> str | Result:
+        """A domain's description, or with `title` its title; with `new_desc`, set it. virsh: ``desc``.
+
+        Exactly as it is, with its lines and blanks; empty if there is none, and to remove it. A title has one line.
+        """
+        if new_desc is None:
+            return self._caller.call(_description(domain, {"title": title, **options}))
+        return self._act("desc", domain=domain, new_desc=new_desc, title=title, **options)
+
+    @overload
+    def metadata(self, domain: str | int, uri: str, **options: Unpack[Affected]) -> dict[str, Any]: ...
+    @overload
+    def metadata(
+        self, domain: str | int, uri: str, *, key: str, set: Metadata, **options: Unpack[Affected]
+    ) -> Result: ...
+    @overload
+    def metadata(
+        self, domain: str | int, uri: str, *, remove: Literal[True], **options: Unpack[Affected]
+    ) -> Result: ...
+    def metadata(
+        self,
+        domain: str | int,
+        uri: str,
+        *,
+        key: str | None = None,
+        set: Metadata | None = None,
+        remove: bool = False,
+        **options: Unpack[Affected],
+    ) -> dict[str, Any] | Result:
+        """The element that a domain keeps for the namespace `uri`; with `set`, set it. virsh: ``metadata``.
+
+        A dict of its tag, ``{'app': {'@tier': 'web', 'owner': 'me'}}``; a list only where an element does repeat. `set`
+        is such a dict, XML or an lxml element, and `key` the prefix of the namespace in libvirt's XML. ``remove=True``
+        removes it. `NotFoundError` if there is none.
+        """
+        given = {"key": key, "set": None if set is None else _on_one_line(set), "remove": remove or None}
+        return self._set_or_read("metadata", _metadata(domain, uri), given, domain=domain, uri=uri, **options)
+
+    def rename(self, domain: str | int, new_name: str) -> Result:
+        """Give a domain that does not run another name. virsh: ``domrename``."""
+        return self._act("domrename", domain=domain, new_name=new_name)
+
+
+def _description(domain: str | int, which: Mapping[str, object]) -> Plan[str]:
+    command = yield from resolved(Command("desc", {"domain": domain, **which}))
+    (result,) = yield (command,)
+    said = checked(command, result).stdout.removesuffix("\n")
+    label = "title" if which["title"] else "description"
+    if not said.startswith(f"No {label} for domain: "):
+        return said
+    # there is none, or that is what it says
+    of_domain = Command("dumpxml", {"domain": command.options["domain"], "inactive": which.get("config")})
+    return (yield from reading(of_domain, lambda output: str(xml.nodes(output, f"string(/domain/{label})")[0])))
+
+
+def _on_one_line(element: Metadata) -> str:
+    """The XML of an element without a control character, which virsh's prompt could not take."""
+    from lxml import etree
+
+    if isinstance(element, Mapping):
+        if len(element) != 1:
+            raise InvalidArgumentError(f"metadata is one element, not {', '.join(element) or 'none'}")
+        ((tag, content),) = element.items()
+        element = xml.to_xml(tag, content)
+    root = xml.parse(etree.tostring(element) if isinstance(element, etree._Element) else element)
+    text = etree.tostring(root, encoding="unicode")
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: f"&#{ord(found[0])};", text)
+
+
+def _metadata(domain: str | int, uri: str) -> Callable[[str], dict[str, Any]]:
+    def read(output: str) -> dict[str, Any]:
+        if not output.strip():  # newer virsh; an older one says itself that it has found none
+            raise NotFoundError(f"virsh metadata: {domain!r} has no metadata of {uri!r}", command=["metadata"])
+        return xml._xml_to_dict(xml.root(output))
+
+    return read

@@ -123,6 +123,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r".* is supported only on (stopped|running) domains",
         r"resource busy",
         r"cannot get vcpupin for (offline|transient) domain",
+        r"unable to execute QEMU command 'system_wakeup'",
         r"block copy still active",
         r"Storage pool already built",
     ),
@@ -162,6 +163,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"vcpupin: Missing vCPU number|Not enough arguments|namespace key is required|Both secret and the secret header",
         r"[Oo]ne of (options )?--.* is required",
         r"[Uu]nknown (codeset|calculation mode)|too many keycodes|malformed signal name",
+        r"metadata title can't contain newlines",
         r"Can't set 0 processors|cannot query both live and config",
     ),
     CannotConnectError: (

@@ -160,6 +160,7 @@ class Cpus(Group):
     def setvcpus(self, domain: str | int, count: int, **options: Unpack[options.SetvcpusOptions]) -> Result:
         """Set how many virtual CPUs a domain has; not more than its maximum. virsh: ``setvcpus``.
 
+        It is about the running domain, if nothing else is said.
         ``maximum=True, config=True`` sets the maximum; ``guest=True`` has the guest's agent use that many of them;
         ``hotpluggable=True`` has those that are added be such as can be unplugged.
         """
@@ -198,6 +199,7 @@ class Cpus(Group):
         """The host's CPUs that virtual CPUs may run on; with `cpulist`, set them for one. virsh: ``vcpupin``.
 
         ``{0: [0, 1], 1: [2, 3]}``, of all or of one `vcpu`. `cpulist`: ``[0, 1, 3]`` or ``'0-3,^2'``; ``'r'`` for all.
+        Setting is about the running domain, if nothing else is said.
         """
         return self._set_or_read("vcpupin", _pins, {"cpulist": numbers(cpulist)}, domain=domain, vcpu=vcpu, **options)
 
@@ -219,7 +221,8 @@ def _pins(output: str) -> dict[int, list[int]]:
     """A table of a number and the CPUs for it."""
     if "CPU Affinity" not in output.partition("\n")[0]:  # virsh says nothing when it cannot get them
         raise UnreadableOutputError(f"virsh printed no table of CPUs: {output!r}")
-    return {text.number(number): _cpus(cpus) for number, cpus in map(dict.values, table.rows(output))}
+    pins = {text.number(number): _cpus(cpus) for number, cpus in map(dict.values, table.rows(output))}
+    return dict(sorted(pins.items()))
 
 
 def _iothread_pins(output: str) -> dict[int, list[int]]:
@@ -271,7 +274,7 @@ def _cpu_stats(output: str) -> CpuStats:
     for line in text.lines(output):
         if line.startswith("\t"):
             name, _, raw = line.strip().partition(" ")
-            figures[name] = raw.replace("seconds", "s")
+            figures[name] = raw.replace("seconds", "s").strip()
         elif heading := re.search(r"(?:CPU([0-9]+)|Total):$", line):  # a remark of virsh may stand before it
             figures = {}
             sections.append((heading[1] or "", figures))

@@ -218,10 +218,10 @@ def _cpus(raw: str) -> list[int]:
 
 
 def _pins(output: str) -> dict[int, list[int]]:
-    """A table of a number and the CPUs for it."""
+    """The CPUs in a table by the number in its first column."""
     if "CPU Affinity" not in output.partition("\n")[0]:  # virsh says nothing when it cannot get them
         raise UnreadableOutputError(f"virsh printed no table of CPUs: {output!r}")
-    pins = {text.number(number): _cpus(cpus) for number, cpus in map(dict.values, table.rows(output))}
+    pins = {text.number(next(iter(row.values()))): _cpus(row["cpu_affinity"]) for row in table.rows(output)}
     return dict(sorted(pins.items()))
 
 

@@ -111,10 +111,13 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"(Domain|Network|Interface|Storage pool|Storage volume|Node device|Secret|Network filter|Domain snapshot) not found",
         r"(Network filter binding|Domain checkpoint|Domain backup job id|Security model|Server|Client) not found",
         r"(metadata|device|network port) not found",
+        r"Requested volume '.*' is not in pool",
     ),
     AlreadyExistsError: (
         r"operation failed: .*'.*' (already exists|is already defined|already in use)",
         r"(this )?(domain|network|storage volume|network port) .*exists already",
+        r"storage volume name '.*' already in use",
+        r"operation failed: Storage source conflict with pool",
     ),
     InvalidStateError: (
         r"Requested operation is not valid",
@@ -126,6 +129,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"unable to execute QEMU command 'system_wakeup'",
         r"block copy still active",
         r"Storage pool already built",
+        r"pool '.*' is not active",
     ),
     NotSupportedError: (
         r"this function is not supported by the connection driver",
@@ -134,6 +138,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"argument unsupported",
         r"unsupported configuration",
         r"unknown command",
+        r"missing backend for pool type",
         r"command '.*' doesn't support option",
     ),
     CommandTimeoutError: (r"Timed out during operation",),
@@ -165,6 +170,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"[Uu]nknown (codeset|calculation mode)|too many keycodes|malformed signal name",
         r"metadata title can't contain newlines",
         r"Can't set 0 processors|cannot query both live and config",
+        r"Malformed size|negative size requires|Unsupported algorithm|unknown storage pool type",
     ),
     CannotConnectError: (
         r"failed to connect to the hypervisor",

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from kvm.groups.network import Network
     from kvm.groups.nodedev import Nodedev
     from kvm.groups.nwfilter import Nwfilter
-    from kvm.groups.options_generated import ListOptions
-    from kvm.groups.pool import Pool
+    from kvm.groups.options_generated import ListOptions, PoolListOptions, VolListOptions
+    from kvm.groups.pool import ListedPool, Pool
     from kvm.groups.secret import Secret
     from kvm.groups.snapshot import Snapshot
-    from kvm.groups.volume import Volume
+    from kvm.groups.volume import ListedVolume, Volume
 
 
 class Groups(Caller):
@@ -113,6 +113,14 @@ class Groups(Caller):
     def list_domains(self, **options: Unpack[ListOptions]) -> dict[str, ListedDomain]:
         """The domains; the same as ``domain.list``."""
         return self.domain.list(**options)
+
+    def list_pools(self, **options: Unpack[PoolListOptions]) -> dict[str, ListedPool]:
+        """The storage pools; the same as ``pool.list``."""
+        return self.pool.list(**options)
+
+    def list_volumes(self, pool: str, **options: Unpack[VolListOptions]) -> dict[str, ListedVolume]:
+        """The volumes of a pool; the same as ``volume.list``."""
+        return self.volume.list(pool, **options)
 
 
 def is_group(attribute: str) -> bool:

@@ -2,8 +2,287 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack, cast, overload
+
+from kvm import table, text, xml
+from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
+from kvm.values import Quantity
+from kvm.virsh.command import Command, failure
+from kvm.virsh.plan import Lookup, Plan, checked
+from unix.result import Result
+
+if TYPE_CHECKING:
+    from kvm.groups import options_generated as options
+
+
+class ListedVolume(TypedDict):
+    """A volume in a list.
+
+    `type` is ``'file'``, ``'block'``, ``'dir'``, ``'network'``, ``'netdir'`` or ``'ploop'``; `capacity` and
+    `allocation` are there if they were asked for, in bytes. All three are None where libvirt cannot tell, as of a
+    volume whose file is gone.
+    """
+
+    path: str
+    type: str | None
+    capacity: NotRequired[Quantity | None]
+    allocation: NotRequired[Quantity | None]
+
+
+class VolumeFigures(TypedDict):
+    """What kind of volume one is, and its sizes in bytes."""
+
+    type: str
+    capacity: Quantity
+    allocation: NotRequired[Quantity]
+    physical: NotRequired[Quantity]
+
+
+class VolumeInfo(VolumeFigures):
+    """A volume's basic figures; with ``physical=True`` `physical` stands in the place of `allocation`."""
+
+    name: str
 
 
 class Volume(Group):
-    """Storage volumes, each in a pool."""
+    """Storage volumes, each in a pool.
+
+    A volume is told as `vol`, its name, with ``pool='images'``; or as its key or path, where `pool` may be left out.
+    Sizes are numbers of bytes, or text with a unit (``'10G'`` is 10 GiB, ``'10GB'`` 10**10 bytes).
+    """
+
+    def clone(self, vol: str, newname: str, **options: Unpack[options.VolCloneOptions]) -> Result:
+        """Copy a volume to a new one in the same pool. virsh: ``vol-clone``.
+
+        ``reflink=True`` shares blocks with the old one where the file system can, ``prealloc_metadata=True`` allocates
+        the metadata of an image. With ``print_xml=True`` nothing is created, and the result's `stdout` is the XML.
+        """
+        return self._act("vol-clone", vol=vol, newname=newname, **options)
+
+    @overload
+    def conf(self, vol: str, *, xpath: None = None, **options: Unpack[options.VolDumpxmlOptions]) -> xml.Conf: ...
+    @overload
+    def conf(self, vol: str, *, xpath: str, **options: Unpack[options.VolDumpxmlOptions]) -> list[xml.Node]: ...
+    def conf(
+        self, vol: str, *, xpath: str | None = None, **options: Unpack[options.VolDumpxmlOptions]
+    ) -> xml.Conf | list[xml.Node]:
+        """What a volume is, as a dict of libvirt's XML. virsh: ``vol-dumpxml``.
+
+        With ``xpath='//format/@type'`` a list of what that finds.
+        """
+        return self._read("vol-dumpxml", xml.asked(xpath), vol=vol, **xml.unwrapped(options))
+
+    def create(self, pool: str, file: xml.Document, **options: Unpack[options.VolCreateOptions]) -> Result:
+        """Create a volume. virsh: ``vol-create``.
+
+        `file`: what it is to be as a dict of ``<volume>``, XML, an element or the path of a file on the hypervisor.
+        ``prealloc_metadata=True`` allocates the metadata of an image, ``validate=True`` checks the XML against
+        libvirt's schema.
+        """
+        return self._act("vol-create", pool=pool, file=xml.document("volume", file), **options)
+
+    def create_as(
+        self,
+        pool: str,
+        name: str,
+        capacity: int | str,
+        *,
+        allocation: int | str | None = None,
+        format: str | None = None,
+        backing_vol: str | None = None,
+        backing_vol_format: str | None = None,
+        prealloc_metadata: bool = False,
+        print_xml: bool = False,
+    ) -> Result:
+        """Create a volume without XML. virsh: ``vol-create-as``.
+
+        `allocation`: how much of its `capacity` to allocate at once (all, if it is not given); `format`: ``'qcow2'``
+        for instance; `backing_vol`: the name, key or path of a volume that it is to be an overlay of, with the format
+        `backing_vol_format`. ``prealloc_metadata=True`` allocates the metadata of an image. With ``print_xml=True``
+        nothing is created, and the result's `stdout` is the XML. virsh puts the texts into that as they are: where one
+        has a ``&`` or ``<``, use `create`.
+        """
+        return self._act(
+            "vol-create-as",
+            pool=pool,
+            name=name,
+            capacity=capacity,
+            allocation=allocation,
+            format=format,
+            backing_vol=backing_vol,
+            backing_vol_format=backing_vol_format,
+            prealloc_metadata=prealloc_metadata,
+            print_xml=print_xml,
+        )
+
+    def create_from(
+        self, pool: str, file: xml.Document, vol: str, **options: Unpack[options.VolCreateFromOptions]
+    ) -> Result:
+        """Create a volume with the content of another, `vol` (in ``inputpool``). virsh: ``vol-create-from``.
+
+        `file` and `prealloc_metadata` as with `create`, `reflink` as with `clone`.
+        """
+        return self._act("vol-create-from", pool=pool, file=xml.document("volume", file), vol=vol, **options)
+
+    def delete(self, vol: str, **options: Unpack[options.VolDeleteOptions]) -> Result:
+        """Delete a volume and what is in it; ``delete_snapshots=True``: with its snapshots. virsh: ``vol-delete``."""
+        return self._act("vol-delete", vol=vol, **options)
+
+    def download(self, vol: str, file: str | os.PathLike[str], **options: Unpack[options.VolDownloadOptions]) -> Result:
+        """Write a volume's content to a file on the hypervisor. virsh: ``vol-download``.
+
+        `offset` into the volume and `length` in bytes; ``sparse=True`` leaves holes as holes.
+        """
+        return self._act("vol-download", vol=vol, file=file, **_in_bytes(options))
+
+    def info(self, vol: str, **options: Unpack[options.VolInfoOptions]) -> VolumeInfo:
+        """A volume's basic figures, see `VolumeInfo`. virsh: ``vol-info``.
+
+        ``physical=True``: the size of its file or device as `physical`, instead of `allocation`.
+        """
+        return self._read("vol-info", _info, **{**options, "vol": vol, "bytes": True})
+
+    def key(self, vol: str, **options: Unpack[options.VolKeyOptions]) -> str:
+        """The key of a volume, by its name or path. virsh: ``vol-key``."""
+        return self._read("vol-key", _whole, vol=vol, **options)
+
+    def list(self, pool: str, **options: Unpack[options.VolListOptions]) -> dict[str, ListedVolume]:
+        """The volumes of a pool by name. virsh: ``vol-list``.
+
+        ``{'disk.qcow2': {'path': '/images/disk.qcow2', 'type': 'file'}}``; ``details=True`` adds `capacity` and
+        `allocation`, in bytes. `UnreadableOutputError` if one has a name that virsh does not show: with bytes that are
+        not UTF-8, or characters that the host's C library does not know.
+        """
+        return self._caller.call(_listing(pool, options))
+
+    def name(self, vol: str) -> str:
+        """The name of a volume, by its key or path. virsh: ``vol-name``."""
+        return self._read("vol-name", _whole, vol=vol)
+
+    def path(self, vol: str, **options: Unpack[options.VolPathOptions]) -> str:
+        """The path of a volume, by its name or key. virsh: ``vol-path``."""
+        return self._read("vol-path", _whole, vol=vol, **options)
+
+    def pool(self, vol: str, **options: Unpack[options.VolPoolOptions]) -> str:
+        """The name of the pool that a volume is in, or with ``uuid=True`` its UUID. virsh: ``vol-pool``.
+
+        `vol`: its key or path.
+        """
+        return self._read("vol-pool", _whole, vol=vol, **options)
+
+    def resize(self, vol: str, capacity: int | str, **options: Unpack[options.VolResizeOptions]) -> Result:
+        """Change the capacity of a volume that no running guest uses. virsh: ``vol-resize``.
+
+        ``delta=True``: by `capacity`, not to it. ``allocate=True`` allocates what is new; without ``shrink=True`` a
+        volume does not become smaller.
+        """
+        return self._act("vol-resize", vol=vol, capacity=capacity, **options)
+
+    def upload(self, vol: str, file: str | os.PathLike[str], **options: Unpack[options.VolUploadOptions]) -> Result:
+        """Write the content of a file on the hypervisor to a volume. virsh: ``vol-upload``.
+
+        `offset` into the volume and `length` in bytes; ``sparse=True`` leaves holes as holes.
+        """
+        return self._act("vol-upload", vol=vol, file=file, **_in_bytes(options))
+
+    def wipe(self, vol: str, **options: Unpack[options.VolWipeOptions]) -> Result:
+        """Overwrite a volume with zeros, or by an ``algorithm`` such as ``'random'``. virsh: ``vol-wipe``."""
+        return self._act("vol-wipe", vol=vol, **options)
+
+
+def _in_bytes(options: Mapping[str, object]) -> dict[str, object]:
+    """`options` with their places and lengths as plain numbers: virsh takes no units there."""
+    try:
+        return {
+            name: int(Quantity(cast(int | str, value))) if name in ("offset", "length") and value is not None else value
+            for name, value in options.items()
+        }
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error
+
+
+def _whole(output: str) -> str:
+    """The line that an output consists of; the name of a file may hold newlines."""
+    if not (found := re.fullmatch(r"(.+)\n\n", output, re.DOTALL)):
+        raise UnreadableOutputError(f"expected one line of output, not {output!r}")
+    return found[1]
+
+
+def _info(output: str) -> VolumeInfo:
+    found = re.fullmatch(_NAMED + r"(.*)\n(Type: .*)", output, re.DOTALL)
+    if not found:
+        raise UnreadableOutputError(f"virsh printed no name and type of a volume: {output!r}")
+    return {"name": found[1], **text.fields(VolumeFigures)(found[2])}
+
+
+# -- list ---------------------------------------------------------------------------------------------------------
+#
+# virsh has no exact list of the names of volumes, only a table of names and paths. A row ends with the path, and most
+# paths end with the name, so the name is what a row begins and ends with, blanks at its end included. In pools where it
+# is not so, the name ends somewhere before three blanks. Either way the volume of that name is asked for, which tells
+# whether there is one, and what it is. As many names as there are rows, and a volume for each: that is all of them.
+
+_NAMED = "Name: {11}"
+
+_Reading = tuple[str, str]
+"""The name and the path in a row, as it can be read."""
+
+
+def _listing(pool: str, options: Mapping[str, object]) -> Plan[dict[str, ListedVolume]]:
+    table_of = Command("vol-list", {"pool": pool})
+    for _ in range(3):
+        (result,) = yield Lookup((table_of,))
+        rows = [_readings(row) for row in text.lines(checked(table_of, result).stdout)[2:]]
+        listed = yield from _asked(pool, [reading for row in rows for reading in row[:1]])
+        others = [reading for row in rows for reading in row[1:] if row[0][0] not in listed]
+        listed |= yield from _asked(pool, others)
+        if len(listed) == len(rows):  # otherwise one has gone in between
+            return listed if options.get("details") else {name: _brief(volume) for name, volume in listed.items()}
+    strange = [row[0][0] for row in rows if row[0][0] not in listed]
+    raise UnreadableOutputError(f"virsh lists volumes of the pool {pool!r} that it does not find: {strange}")
+
+
+def _readings(row: str) -> list[_Reading]:
+    """The ways in which a row of the table can be read, the most likely one first."""
+    cells = table.shown(row.removeprefix(" "))
+    if table.NOT_SHOWN in table.decoded(cells):
+        raise UnreadableOutputError(f"virsh does not show all of the name or the path of a volume: {row!r}")
+    _, _, last = cells.rpartition(b"/")
+    places = [(len(last), len(cells) - len(cells[len(last) :].lstrip(b" ")))] if cells.startswith(last + b"   ") else []
+    for gap in re.finditer(rb" {3,}(?! )", cells):
+        places += [(end, gap.end()) for end in range(max(gap.start(), 1), gap.end() - 2)]
+    if not places:
+        raise UnreadableOutputError(f"expected the name and the path of a volume, not {row!r}")
+    return [(table.decoded(cells[:end]), table.decoded(cells[start:])) for end, start in places]
+
+
+def _asked(pool: str, readings: Sequence[_Reading]) -> Plan[dict[str, ListedVolume]]:
+    """Those of `readings` that are volumes of the pool."""
+    commands = tuple(Command("vol-info", {"pool": pool, "vol": name, "bytes": True}) for name, _ in readings)
+    results = (yield commands) if commands else ()
+    found: dict[str, ListedVolume] = {}
+    for (name, path), command, result in zip(readings, commands, results, strict=True):
+        if not result.status:
+            error = failure(command.words(), result)
+            if isinstance(error, ConnectionError | TimeoutError):
+                raise error
+            if re.match(f"{_NAMED}{re.escape(name)}\n", result.stdout):
+                found[name] = {"path": path, "type": None, "capacity": None, "allocation": None}
+            elif not isinstance(error, NotFoundError):
+                raise error
+        elif (info := _info(result.stdout))["name"] == name:
+            found[name] = {
+                "path": path,
+                "type": info["type"],
+                "capacity": info["capacity"],
+                "allocation": info.get("allocation"),
+            }
+    return found
+
+
+def _brief(volume: ListedVolume) -> ListedVolume:
+    return {"path": volume["path"], "type": volume["type"]}

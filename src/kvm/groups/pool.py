@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack, overload
 
 from kvm import text, xml
 from kvm.errors import NotFoundError
@@ -223,7 +223,8 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedPool]]:
 
 def _row(info: PoolInfo, *, details: bool) -> ListedPool:
     row: ListedPool = {"state": info["state"], "autostart": info["autostart"], "persistent": info["persistent"]}
-    if not details:
-        return row
-    sizes = {"capacity": info.get("capacity"), "allocation": info.get("allocation"), "available": info.get("available")}
-    return cast(ListedPool, {**row, **sizes})
+    if details:
+        row["capacity"] = info.get("capacity")
+        row["allocation"] = info.get("allocation")
+        row["available"] = info.get("available")
+    return row

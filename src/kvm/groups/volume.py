@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack, cast, overload
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack, overload
 
 from kvm import table, text, xml
-from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputError
+from kvm.errors import NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command, failure
@@ -52,7 +52,7 @@ class Volume(Group):
     """Storage volumes, each in a pool.
 
     A volume is told as `vol`, its name, with ``pool='images'``; or as its key or path, where `pool` may be left out.
-    Sizes are numbers of bytes, or text with a unit (``'10G'`` is 10 GiB, ``'10GB'`` 10**10 bytes).
+    Sizes are whole numbers of bytes, or of a unit in text (``'10G'`` is 10 GiB, ``'10GB'`` is 10**10 bytes).
     """
 
     def clone(self, vol: str, newname: str, **options: Unpack[options.VolCloneOptions]) -> Result:
@@ -110,8 +110,8 @@ class Volume(Group):
             "vol-create-as",
             pool=pool,
             name=name,
-            capacity=capacity,
-            allocation=allocation,
+            capacity=_size(capacity),
+            allocation=_size(allocation),
             format=format,
             backing_vol=backing_vol,
             backing_vol_format=backing_vol_format,
@@ -180,12 +180,13 @@ class Volume(Group):
         ``delta=True``: by `capacity`, not to it. ``allocate=True`` allocates what is new; without ``shrink=True`` a
         volume does not become smaller.
         """
-        return self._act("vol-resize", vol=vol, capacity=capacity, **options)
+        return self._act("vol-resize", vol=vol, capacity=_size(capacity), **options)
 
     def upload(self, vol: str, file: str | os.PathLike[str], **options: Unpack[options.VolUploadOptions]) -> Result:
         """Write the content of a file on the hypervisor to a volume. virsh: ``vol-upload``.
 
-        `offset` into the volume and `length` in bytes; ``sparse=True`` leaves holes as holes.
+        `offset` into the volume and `length` in bytes; ``sparse=True`` leaves holes as holes. It fails if the file has
+        more than `length`, or than fits.
         """
         return self._act("vol-upload", vol=vol, file=file, **_in_bytes(options))
 
@@ -194,15 +195,14 @@ class Volume(Group):
         return self._act("vol-wipe", vol=vol, **options)
 
 
+def _size(given: int | str | None) -> int | str | None:
+    """A size as virsh takes it, without a blank before its unit."""
+    return given.replace(" ", "") if isinstance(given, str) else given
+
+
 def _in_bytes(options: Mapping[str, object]) -> dict[str, object]:
-    """`options` with their places and lengths as plain numbers: virsh takes no units there."""
-    try:
-        return {
-            name: int(Quantity(cast(int | str, value))) if name in ("offset", "length") and value is not None else value
-            for name, value in options.items()
-        }
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from error
+    """`options` with quantities as plain numbers, where virsh takes no unit."""
+    return {name: int(value) if isinstance(value, Quantity) else value for name, value in options.items()}
 
 
 def _whole(output: str) -> str:
@@ -223,13 +223,14 @@ def _info(output: str) -> VolumeInfo:
 #
 # virsh has no exact list of the names of volumes, only a table of names and paths. A row ends with the path, and most
 # paths end with the name, so the name is what a row begins and ends with, blanks at its end included. In pools where it
-# is not so, the name ends somewhere before three blanks. Either way the volume of that name is asked for, which tells
-# whether there is one, and what it is. As many names as there are rows, and a volume for each: that is all of them.
+# is not so, the name ends somewhere before three blanks. Either way the volumes of the names that could be are asked
+# for, which tells whether they are there, and what they are. Where each row has one name that is, and each another one,
+# these are the volumes of the pool.
 
 _NAMED = "Name: {11}"
 
 _Reading = tuple[str, str]
-"""The name and the path in a row, as it can be read."""
+"""A name and a path that a row can be read as."""
 
 
 def _listing(pool: str, options: Mapping[str, object]) -> Plan[dict[str, ListedVolume]]:
@@ -237,52 +238,57 @@ def _listing(pool: str, options: Mapping[str, object]) -> Plan[dict[str, ListedV
     for _ in range(3):
         (result,) = yield Lookup((table_of,))
         rows = [_readings(row) for row in text.lines(checked(table_of, result).stdout)[2:]]
-        listed = yield from _asked(pool, [reading for row in rows for reading in row[:1]])
-        others = [reading for row in rows for reading in row[1:] if row[0][0] not in listed]
-        listed |= yield from _asked(pool, others)
+        infos = yield from _asked(pool, dict.fromkeys(name for row in rows for name, _ in row))
+        found = [[reading for reading in row if reading[0] in infos] for row in rows]
+        listed = {row[0][0]: row[0][1] for row in found if len(row) == 1}
         if len(listed) == len(rows):  # otherwise one has gone in between
-            return listed if options.get("details") else {name: _brief(volume) for name, volume in listed.items()}
+            details = bool(options.get("details"))
+            return {name: _row(path, infos[name], details=details) for name, path in listed.items()}
     strange = [row[0][0] for row in rows if row[0][0] not in listed]
-    raise UnreadableOutputError(f"virsh lists volumes of the pool {pool!r} that it does not find: {strange}")
+    raise UnreadableOutputError(f"cannot tell the names of these volumes from virsh's list of {pool!r}: {strange}")
 
 
 def _readings(row: str) -> list[_Reading]:
-    """The ways in which a row of the table can be read, the most likely one first."""
+    """The ways in which a row of the table can be read: one, where the path ends with the name."""
     cells = table.shown(row.removeprefix(" "))
     if table.NOT_SHOWN in table.decoded(cells):
         raise UnreadableOutputError(f"virsh does not show all of the name or the path of a volume: {row!r}")
     _, _, last = cells.rpartition(b"/")
-    places = [(len(last), len(cells) - len(cells[len(last) :].lstrip(b" ")))] if cells.startswith(last + b"   ") else []
-    for gap in re.finditer(rb" {3,}(?! )", cells):
-        places += [(end, gap.end()) for end in range(max(gap.start(), 1), gap.end() - 2)]
-    if not places:
+    if cells.startswith(last + b"   "):
+        return [(table.decoded(last), table.decoded(cells[len(last) :].lstrip(b" ")))]
+    readings = [
+        (table.decoded(cells[:end]), table.decoded(cells[gap.end() :]))
+        for gap in re.finditer(rb" {3,}(?! )", cells)
+        for end in range(max(gap.start(), 1), gap.end() - 2)
+    ]
+    if not readings:
         raise UnreadableOutputError(f"expected the name and the path of a volume, not {row!r}")
-    return [(table.decoded(cells[:end]), table.decoded(cells[start:])) for end, start in places]
+    return readings
 
 
-def _asked(pool: str, readings: Sequence[_Reading]) -> Plan[dict[str, ListedVolume]]:
-    """Those of `readings` that are volumes of the pool."""
-    commands = tuple(Command("vol-info", {"pool": pool, "vol": name, "bytes": True}) for name, _ in readings)
-    results = (yield commands) if commands else ()
-    found: dict[str, ListedVolume] = {}
-    for (name, path), command, result in zip(readings, commands, results, strict=True):
-        if not result.status:
-            error = failure(command.words(), result)
-            if isinstance(error, ConnectionError | TimeoutError):
-                raise error
-            if re.match(f"{_NAMED}{re.escape(name)}\n", result.stdout):
-                found[name] = {"path": path, "type": None, "capacity": None, "allocation": None}
-            elif not isinstance(error, NotFoundError):
-                raise error
-        elif (info := _info(result.stdout))["name"] == name:
-            found[name] = {
-                "path": path,
-                "type": info["type"],
-                "capacity": info["capacity"],
-                "allocation": info.get("allocation"),
-            }
-    return found
+def _asked(pool: str, names: Iterable[str]) -> Plan[dict[str, VolumeInfo | None]]:
+    """The figures of those of `names` that are volumes of the pool; None where libvirt cannot tell them."""
+    commands = {name: Command("vol-info", {"pool": pool, "vol": name, "bytes": True}) for name in names}
+    results = (yield tuple(commands.values())) if commands else ()
+    infos: dict[str, VolumeInfo | None] = {}
+    for (name, command), result in zip(commands.items(), results, strict=True):
+        if result.status:
+            if (info := _info(result.stdout))["name"] == name:  # virsh takes a key or a path as well
+                infos[name] = info
+            continue
+        error = failure(command.words(), result)
+        if isinstance(error, ConnectionError | TimeoutError):
+            raise error
+        if re.match(f"{_NAMED}{re.escape(name)}\n", result.stdout):
+            infos[name] = None
+        elif not isinstance(error, NotFoundError):
+            raise error
+    return infos
 
 
-def _brief(volume: ListedVolume) -> ListedVolume:
-    return {"path": volume["path"], "type": volume["type"]}
+def _row(path: str, info: VolumeInfo | None, *, details: bool) -> ListedVolume:
+    row: ListedVolume = {"path": path, "type": info["type"] if info else None}
+    if details:
+        row["capacity"] = info["capacity"] if info else None
+        row["allocation"] = info.get("allocation") if info else None
+    return row

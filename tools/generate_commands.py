@@ -28,6 +28,22 @@ XML_FILES = {"file", "xml", "xmlfile", "persistent-xml", "xmldesc", "backupxml",
 SHAPING = {"xpath"}
 """Options that change the shape of a method's value: parameters of the method, with an overload each."""
 
+PARAMETERS = {
+    "checkpoint-create": {"xmlfile"},
+    "checkpoint-create-as": {"name", "description", "print-xml"},
+    "checkpoint-list": {"tree"},
+    "nodedev-list": {"cap", "tree"},
+    "snapshot-create": {"xmlfile"},
+    "snapshot-create-as": {"name", "description", "print-xml"},
+    "snapshot-current": {"name", "snapshotname"},
+    "snapshot-delete": {"snapshotname"},
+    "snapshot-info": {"snapshotname"},
+    "snapshot-list": {"tree"},
+    "snapshot-parent": {"snapshotname"},
+    "snapshot-revert": {"snapshotname"},
+}
+"""Options of one command that are parameters of its method as well: they shape its value, or go by their place."""
+
 TYPES = {"flag": "bool", "string": "str", "number": "int | str", "argv": "str | Sequence[str]"}
 
 
@@ -87,7 +103,8 @@ def typing(commands: dict[str, dict[str, Any]], releases: list[str]) -> str:
         "from kvm.xml import Document\n",
     ]
     for name, entry in commands.items():
-        options = [o for o in entry["options"].values() if not o["required"] and o["name"] not in SHAPING]
+        parameters = SHAPING | PARAMETERS.get(name, set())
+        options = [o for o in entry["options"].values() if not o["required"] and o["name"] not in parameters]
         if not options:
             continue
         lines += [f"\nclass {class_name(name)}(TypedDict, total=False):", f'    """virsh: ``{name}``."""\n']

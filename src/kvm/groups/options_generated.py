@@ -250,7 +250,6 @@ class ChangeMediaOptions(TypedDict, total=False):
 class CheckpointCreateOptions(TypedDict, total=False):
     """virsh: ``checkpoint-create``."""
 
-    xmlfile: Document
     redefine: bool
     redefine_validate: bool
     quiesce: bool
@@ -259,9 +258,6 @@ class CheckpointCreateOptions(TypedDict, total=False):
 class CheckpointCreateAsOptions(TypedDict, total=False):
     """virsh: ``checkpoint-create-as``."""
 
-    name: str
-    description: str
-    print_xml: bool
     quiesce: bool
     diskspec: str | Sequence[str]
 
@@ -290,7 +286,6 @@ class CheckpointListOptions(TypedDict, total=False):
     roots: bool
     leaves: bool
     no_leaves: bool
-    tree: bool
     from_: str
     descendants: bool
     name: bool
@@ -1236,8 +1231,6 @@ class NodedevEventOptions(TypedDict, total=False):
 class NodedevListOptions(TypedDict, total=False):
     """virsh: ``nodedev-list``."""
 
-    tree: bool
-    cap: str
     inactive: bool
     all: bool
     persistent: bool
@@ -1652,7 +1645,6 @@ class ShutdownOptions(TypedDict, total=False):
 class SnapshotCreateOptions(TypedDict, total=False):
     """virsh: ``snapshot-create``."""
 
-    xmlfile: Document
     redefine: bool
     current: bool
     no_metadata: bool
@@ -1668,9 +1660,6 @@ class SnapshotCreateOptions(TypedDict, total=False):
 class SnapshotCreateAsOptions(TypedDict, total=False):
     """virsh: ``snapshot-create-as``."""
 
-    name: str
-    description: str
-    print_xml: bool
     no_metadata: bool
     halt: bool
     disk_only: bool
@@ -1686,15 +1675,12 @@ class SnapshotCreateAsOptions(TypedDict, total=False):
 class SnapshotCurrentOptions(TypedDict, total=False):
     """virsh: ``snapshot-current``."""
 
-    name: bool
     security_info: bool
-    snapshotname: str
 
 
 class SnapshotDeleteOptions(TypedDict, total=False):
     """virsh: ``snapshot-delete``."""
 
-    snapshotname: str
     current: bool
     children: bool
     children_only: bool
@@ -1720,7 +1706,6 @@ class SnapshotEditOptions(TypedDict, total=False):
 class SnapshotInfoOptions(TypedDict, total=False):
     """virsh: ``snapshot-info``."""
 
-    snapshotname: str
     current: bool
 
 
@@ -1738,7 +1723,6 @@ class SnapshotListOptions(TypedDict, total=False):
     disk_only: bool
     internal: bool
     external: bool
-    tree: bool
     from_: str
     current: bool
     descendants: bool
@@ -1749,14 +1733,12 @@ class SnapshotListOptions(TypedDict, total=False):
 class SnapshotParentOptions(TypedDict, total=False):
     """virsh: ``snapshot-parent``."""
 
-    snapshotname: str
     current: bool
 
 
 class SnapshotRevertOptions(TypedDict, total=False):
     """virsh: ``snapshot-revert``."""
 
-    snapshotname: str
     current: bool
     running: bool
     paused: bool

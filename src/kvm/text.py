@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from functools import cache, lru_cache
-from typing import Any, NotRequired, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, NotRequired, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from kvm.errors import UnreadableOutputError
 from kvm.values import Quantity
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 _TRUE = frozenset({"yes", "enable", "enabled", "on"})
 _FALSE = frozenset({"no", "disable", "disabled", "off"})
-_NONE = frozenset({"", "-", "unknown", "no limit", "-nan%", "nan%"})
+_NONE = frozenset({"", "-", "unknown", "no limit", "no autostart", "-nan%", "nan%"})
 
 
 @cache
@@ -300,6 +301,7 @@ def _converter(kind: Any) -> Callable[[str], Any]:
         bool: _boolean,
         Quantity: Quantity,
         list[int]: _cpus,
+        datetime: _moment,
     }
     return converters[kind]
 
@@ -323,3 +325,27 @@ def _declared(shape: Any) -> tuple[dict[str, Any], frozenset[str]]:
 def values(kind: type[T]) -> Callable[[str], dict[str, T]]:
     """A reader of ``Label: value`` lines whose values are all of one `kind`, by the key of their label."""
     return lambda text: {key(label): _converted(kind, raw, label) for label, raw in pairs(text)}
+def _moment(raw: str) -> datetime:
+    """The moment in ``2026-11-22 14:53:21 +0100``."""
+    return datetime.strptime(raw.strip(), "%Y-%m-%d %H:%M:%S %z")
+
+
+Tree: TypeAlias = "dict[str, Tree]"
+"""Names, each with those below it: ``{'computer': {'scsi_host1': {'scsi_host11': {}}}}``."""
+
+_BRANCH = re.compile(r"  ((?:[| ]   )*)\+- (.*)")
+
+
+def tree(text: str) -> Tree:
+    """The names in a drawing of a tree: each branch, ``+- name``, is four columns to the right of the one it is on."""
+    value: Tree = {}
+    path = [value]
+    for each in lines(text):
+        if not each.strip(" |"):
+            continue
+        branch = _BRANCH.fullmatch(each)
+        depth, name = (len(branch[1]) // 4 + 1, branch[2]) if branch else (0, each)
+        if depth >= len(path):
+            raise UnreadableOutputError(f"cannot tell what {each!r} is a branch of")
+        path[depth + 1 :] = [path[depth].setdefault(name, {})]
+    return value

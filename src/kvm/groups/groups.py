@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from kvm.groups.secret import Secret
     from kvm.groups.snapshot import Snapshot
     from kvm.groups.volume import ListedVolume, Volume
+    from kvm.groups.options_generated import ListOptions, SecretListOptions, SnapshotListOptions
+    from kvm.groups.pool import Pool
+    from kvm.groups.secret import ListedSecret, Secret
+    from kvm.groups.snapshot import ListedSnapshot, Snapshot
+    from kvm.groups.volume import Volume
 
 
 class Groups(Caller):
@@ -121,6 +126,13 @@ class Groups(Caller):
     def list_volumes(self, pool: str, **options: Unpack[VolListOptions]) -> dict[str, ListedVolume]:
         """The volumes of a pool; the same as ``volume.list``."""
         return self.volume.list(pool, **options)
+    def list_secrets(self, **options: Unpack[SecretListOptions]) -> dict[str, ListedSecret]:
+        """The secrets; the same as ``secret.list``."""
+        return self.secret.list(**options)
+
+    def list_snapshots(self, domain: str | int, **options: Unpack[SnapshotListOptions]) -> dict[str, ListedSnapshot]:
+        """The snapshots of a domain; the same as ``snapshot.list``."""
+        return self.snapshot.list(domain, **options)
 
 
 def is_group(attribute: str) -> bool:

@@ -325,6 +325,8 @@ def _declared(shape: Any) -> tuple[dict[str, Any], frozenset[str]]:
 def values(kind: type[T]) -> Callable[[str], dict[str, T]]:
     """A reader of ``Label: value`` lines whose values are all of one `kind`, by the key of their label."""
     return lambda text: {key(label): _converted(kind, raw, label) for label, raw in pairs(text)}
+
+
 def _moment(raw: str) -> datetime:
     """The moment in ``2026-11-22 14:53:21 +0100``."""
     return datetime.strptime(raw.strip(), "%Y-%m-%d %H:%M:%S %z")

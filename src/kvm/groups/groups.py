@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from kvm.groups.network import Network
     from kvm.groups.nodedev import Nodedev
     from kvm.groups.nwfilter import Nwfilter
-    from kvm.groups.options_generated import ListOptions, PoolListOptions, VolListOptions
+    from kvm.groups.options_generated import (
+        ListOptions,
+        PoolListOptions,
+        SecretListOptions,
+        SnapshotListOptions,
+        VolListOptions,
+    )
     from kvm.groups.pool import ListedPool, Pool
-    from kvm.groups.secret import Secret
-    from kvm.groups.snapshot import Snapshot
-    from kvm.groups.volume import ListedVolume, Volume
-    from kvm.groups.options_generated import ListOptions, SecretListOptions, SnapshotListOptions
-    from kvm.groups.pool import Pool
     from kvm.groups.secret import ListedSecret, Secret
     from kvm.groups.snapshot import ListedSnapshot, Snapshot
-    from kvm.groups.volume import Volume
+    from kvm.groups.volume import ListedVolume, Volume
 
 
 class Groups(Caller):
@@ -126,6 +127,7 @@ class Groups(Caller):
     def list_volumes(self, pool: str, **options: Unpack[VolListOptions]) -> dict[str, ListedVolume]:
         """The volumes of a pool; the same as ``volume.list``."""
         return self.volume.list(pool, **options)
+
     def list_secrets(self, **options: Unpack[SecretListOptions]) -> dict[str, ListedSecret]:
         """The secrets; the same as ``secret.list``."""
         return self.secret.list(**options)

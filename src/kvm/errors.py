@@ -112,6 +112,8 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"(Network filter binding|Domain checkpoint|Domain backup job id|Security model|Server|Client) not found",
         r"(metadata|device|network port) not found",
         r"Requested volume '.*' is not in pool",
+        r"Requested operation is not valid: couldn't (locate|find) an? ",
+        r"referenced filter '.*' is missing",
     ),
     AlreadyExistsError: (
         r"operation failed: .*'.*' (already exists|is already defined|already in use)",
@@ -120,6 +122,10 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"(this )?(domain|network|storage volume|network port) .*exists already",
         r"storage volume name '.*' already in use",
         r"operation failed: Storage source conflict with pool",
+        r"operation failed: filter with same UUID but different name",
+        r"Requested operation is not valid: there is (an existing|already at least one) ",
+        r"bridge name '.*' already in use",
+        r"Network device .* already exists",
     ),
     InvalidStateError: (
         r"Requested operation is not valid",
@@ -133,6 +139,9 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"block copy still active",
         r"Storage pool already built",
         r"pool '.*' is not active",
+        r"Network is already in use by interface",
+        r"Device .* is not a bridge",
+        r"(No interface|Multiple interfaces) attached to bridge",
     ),
     NotSupportedError: (
         r"this function is not supported by the connection driver",
@@ -178,6 +187,9 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"metadata title can't contain newlines",
         r"Can't set 0 processors|cannot query both live and config",
         r"Malformed size|negative size requires|Unsupported algorithm|unknown storage pool type",
+        r"unrecognized (command|section) name",
+        r"network port has no ",
+        r"namespace key is required",
     ),
     CannotConnectError: (
         r"failed to connect to the hypervisor",

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _TRUE = frozenset({"yes", "enable", "enabled", "on"})
 _FALSE = frozenset({"no", "disable", "disabled", "off"})
 _NONE = frozenset({"", "-", "unknown", "no limit", "no autostart", "-nan%", "nan%"})
+_NONE = frozenset({"", "-", "unknown", "no autostart", "no limit", "-nan%", "nan%"})
 
 
 @cache

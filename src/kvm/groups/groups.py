@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from kvm.groups.checkpoint import Checkpoint
     from kvm.groups.domain import Domain, ListedDomain
     from kvm.groups.generic import Generic
-    from kvm.groups.interface import Interface
-    from kvm.groups.network import Network
+    from kvm.groups.interface import Interface, ListedInterface
+    from kvm.groups.network import ListedNetwork, Network
     from kvm.groups.nodedev import Nodedev
     from kvm.groups.nwfilter import Nwfilter
     from kvm.groups.options_generated import (
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from kvm.groups.secret import ListedSecret, Secret
     from kvm.groups.snapshot import ListedSnapshot, Snapshot
     from kvm.groups.volume import ListedVolume, Volume
+    from kvm.groups.options_generated import IfaceListOptions, ListOptions, NetListOptions
+    from kvm.groups.pool import Pool
+    from kvm.groups.secret import Secret
+    from kvm.groups.snapshot import Snapshot
+    from kvm.groups.volume import Volume
 
 
 class Groups(Caller):
@@ -135,6 +140,13 @@ class Groups(Caller):
     def list_snapshots(self, domain: str | int, **options: Unpack[SnapshotListOptions]) -> dict[str, ListedSnapshot]:
         """The snapshots of a domain; the same as ``snapshot.list``."""
         return self.snapshot.list(domain, **options)
+    def list_interfaces(self, **options: Unpack[IfaceListOptions]) -> dict[str, ListedInterface]:
+        """The host's network interfaces; the same as ``interface.list``."""
+        return self.interface.list(**options)
+
+    def list_networks(self, **options: Unpack[NetListOptions]) -> dict[str, ListedNetwork]:
+        """The virtual networks; the same as ``network.list``."""
+        return self.network.list(**options)
 
 
 def is_group(attribute: str) -> bool:

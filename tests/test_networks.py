@@ -56,9 +56,9 @@ def daemon() -> Iterator[Libvirtd]:
 
 
 @pytest.fixture
-def hypervisor(host: unix.Host, daemon: Libvirtd) -> Iterator[Hypervisor]:
+def hypervisor(daemon: Libvirtd) -> Iterator[Hypervisor]:
     """The hypervisor of a daemon in its own network, left without networks, bindings and filters."""
-    with Hypervisor(host, daemon.uri) as hypervisor:
+    with Hypervisor(unix.Local(timeout=60), daemon.uri) as hypervisor:
         yield hypervisor
         for name in hypervisor.list_networks():
             hypervisor.network.destroy(name)
@@ -133,6 +133,16 @@ def test_a_created_network_is_gone_with_its_end(hypervisor: Hypervisor) -> None:
     }
     hypervisor.network.destroy("net1")
     assert hypervisor.list_networks(all=True) == {}
+
+
+def test_a_list_in_a_pipeline_is_of_what_there_is_before_the_next_call(test_driver: Hypervisor) -> None:
+    test_driver.network.define({"name": "other"})
+    with test_driver.pipeline() as pipe:
+        pipe.network.list(inactive=True, uuid=True, title=True)
+        pipe.network.undefine("other")
+        pipe.list_networks(all=True)
+        before, _, after = pipe.execute()
+    assert (list(before), list(after)) == (["other"], ["default"])
 
 
 def test_a_network_without_a_bridge_has_none(hypervisor: Hypervisor) -> None:

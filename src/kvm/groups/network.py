@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, Unpack, cast, overload
 
 from kvm import table, text, xml
 from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.virsh.command import Command
-from kvm.virsh.plan import Plan, checked, listing
+from kvm.virsh.plan import Lookup, Plan, checked, listing
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -284,10 +284,10 @@ def _element(section: str, given: xml.Document) -> bytes | str:
 
 def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedNetwork]]:
     filters = {name: value for name, value in options.items() if name not in ("name", "table", "title", "uuid")}
-    rows, names = Command("net-list", filters), Command("net-list", {**filters, "name": True})
-    listed = yield from listing(rows, names, ListedNetwork)
+    plain = listing(Command("net-list", filters), Command("net-list", {**filters, "name": True}), ListedNetwork)
     if not options.get("title") and not options.get("uuid"):
-        return listed
+        return (yield from plain)
+    listed = yield from _before_others(plain)
     uuids = yield from each_left({name: Command("net-uuid", {"network": name}) for name in listed}, text.line)
     listed = {name: listed[name] for name in uuids}
     if options.get("title"):  # a table may not be able to show them
@@ -297,6 +297,17 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedNetwork]]:
     if options.get("uuid"):
         listed = {name: {**network, "uuid": uuids[name]} for name, network in listed.items()}
     return listed
+
+
+def _before_others(plan: Plan[T]) -> Plan[T]:
+    """`plan`, before whose end nothing is asked that could change what is asked about it next."""
+    commands = next(plan)
+    while True:
+        results = yield Lookup(commands)
+        try:
+            commands = plan.send(results)
+        except StopIteration as end:
+            return cast(T, end.value)
 
 
 def each_left(commands: Mapping[str, Command], parse: Callable[[str], T]) -> Plan[dict[str, T]]:
@@ -350,6 +361,9 @@ def _metadata(output: str) -> dict[str, Any] | None:
 
 
 # -- net-dhcp-leases ----------------------------------------------------------------------------------------------
+#
+# The table has local time and does not say of which zone: it is read as UTC, so virsh must be run in that. A lease
+# without end is shown to end at the epoch, less than a day from it in any zone.
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 

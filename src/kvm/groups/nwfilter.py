@@ -14,7 +14,7 @@ from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.groups.network import each_left
 from kvm.virsh.command import Command
-from kvm.virsh.plan import Plan, checked
+from kvm.virsh.plan import Lookup, Plan, checked
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ _BINDING = re.compile(r" ([!-\[\]-~]+) {3,}([!-\[\]-~]+(?: +[!-\[\]-~]+)*)")
 
 def _filters() -> Plan[dict[str, ListedFilter]]:
     command = Command("nwfilter-list", {})
-    (result,) = yield (command,)
+    (result,) = yield Lookup((command,))
     names: dict[str, str] = {}
     for row in _rows(checked(command, result).stdout):
         if not (found := _FILTER.fullmatch(row)):
@@ -134,7 +134,7 @@ def _filters() -> Plan[dict[str, ListedFilter]]:
 
 def _bindings() -> Plan[dict[str, ListedBinding]]:
     command = Command("nwfilter-binding-list", {})
-    (result,) = yield (command,)
+    (result,) = yield Lookup((command,))
     output = checked(command, result).stdout
     listed: dict[str, ListedBinding] = {}
     hidden: list[str] = []

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from kvm.groups.nodedev import Nodedev
     from kvm.groups.nwfilter import Nwfilter
     from kvm.groups.options_generated import (
+        IfaceListOptions,
         ListOptions,
+        NetListOptions,
         PoolListOptions,
         SecretListOptions,
         SnapshotListOptions,
@@ -29,11 +31,6 @@ if TYPE_CHECKING:
     from kvm.groups.secret import ListedSecret, Secret
     from kvm.groups.snapshot import ListedSnapshot, Snapshot
     from kvm.groups.volume import ListedVolume, Volume
-    from kvm.groups.options_generated import IfaceListOptions, ListOptions, NetListOptions
-    from kvm.groups.pool import Pool
-    from kvm.groups.secret import Secret
-    from kvm.groups.snapshot import Snapshot
-    from kvm.groups.volume import Volume
 
 
 class Groups(Caller):
@@ -140,6 +137,7 @@ class Groups(Caller):
     def list_snapshots(self, domain: str | int, **options: Unpack[SnapshotListOptions]) -> dict[str, ListedSnapshot]:
         """The snapshots of a domain; the same as ``snapshot.list``."""
         return self.snapshot.list(domain, **options)
+
     def list_interfaces(self, **options: Unpack[IfaceListOptions]) -> dict[str, ListedInterface]:
         """The host's network interfaces; the same as ``interface.list``."""
         return self.interface.list(**options)

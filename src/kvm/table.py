@@ -35,6 +35,10 @@ def rows(output: str, names: Sequence[str] = ()) -> list[dict[str, str]]:
     """
     heading, *below = text.lines(output) or [""]
     labels = re.findall(r"\S+(?: \S+)*", heading)
+    if not output.strip():
+        return []
+    if not heading.startswith(" ") or (below and below[0].strip("-")):
+        raise UnreadableOutputError(f"virsh printed no table: {output!r}")
     starts = [heading.index(f" {label}") + 1 for label in labels]
     keys = [text.key(label) for label in labels]
     in_order = list(names)

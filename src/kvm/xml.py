@@ -138,7 +138,8 @@ def document(tag: str, given: Document) -> bytes | str:
     from lxml import etree
 
     if isinstance(given, Mapping):
-        return to_xml(tag, given).encode()
+        whole = given.get(tag) if len(given) == 1 else None  # with its tag, as `from_xml` gave it
+        return to_xml(tag, whole if isinstance(whole, Mapping) else given).encode()
     if isinstance(given, etree._Element):
         return etree.tostring(given, with_tail=False)
     if isinstance(given, os.PathLike):

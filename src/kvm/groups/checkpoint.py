@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overl
 
 from kvm import text, xml
 from kvm.groups.group import Group
-from kvm.groups.snapshot import Point, branching, descending, describing, listing
+from kvm.groups.snapshot import Point, branching, descending, describing, editing_point, listing
 from kvm.virsh.command import Command
 from unix.result import Result
 
@@ -136,6 +136,16 @@ class Checkpoint(Group):
         libvirt forget it.
         """
         return self._act("checkpoint-delete", domain=domain, checkpointname=checkpointname, **options)
+
+    def edit(self, domain: str | int, checkpointname: str, function: xml.Editor) -> Result:
+        """Change what libvirt remembers of a checkpoint, such as its description. virsh: ``checkpoint-edit``.
+
+        `function` is given the checkpoint as a dict of ``<domaincheckpoint>``, and changes it or returns another one.
+        Its name cannot change. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        """
+        which = {"domain": domain, "checkpointname": checkpointname, "security_info": True}
+        plan = editing_point("checkpoint", which, function, {}, check=self._caller.check)
+        return self._caller.call(plan)
 
     def info(self, domain: str | int, checkpointname: str) -> CheckpointInfo:
         """A checkpoint's basic figures, see `CheckpointInfo`. virsh: ``checkpoint-info``."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 from kvm import table, text, xml
 from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
+from kvm.virsh.command import Command
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ class Interface(Group):
     def destroy(self, interface: str) -> Result:
         """Take an interface down. virsh: ``iface-destroy``."""
         return self._act("iface-destroy", interface=interface)
+
+    def edit(self, interface: str, function: xml.Editor) -> Result:
+        """Change the configuration that an interface's next start takes. virsh: ``iface-edit``.
+
+        `function` is given the configuration as a dict, and changes it or returns another one, as with `define`.
+        Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        """
+        read = Command("iface-dumpxml", {"interface": interface, "inactive": True})
+        return self._edit("interface", read, "iface-define", function)
 
     def list(self, **options: Unpack[options.IfaceListOptions]) -> dict[str, ListedInterface]:
         """The active interfaces by name; with ``all=True`` all, with ``inactive=True`` the others.

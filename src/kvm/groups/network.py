@@ -6,15 +6,14 @@ A network is given by its name or UUID.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from kvm import table, text, xml
-from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputError
+from kvm.errors import InvalidArgumentError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.virsh.command import Command
-from kvm.virsh.plan import Lookup, Plan, checked, listing
+from kvm.virsh.plan import Plan, before_others, checked, each_left, listing
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -171,6 +170,15 @@ class Network(Group):
         """
         return self._read("net-dhcp-leases", _leases, network=network, **options)
 
+    def edit(self, network: str, function: xml.Editor) -> Result:
+        """Change the configuration that a network's next start takes. virsh: ``net-edit``.
+
+        `function` is given the configuration as a dict, and changes it or returns another one, as with `define`.
+        Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        """
+        read = Command("net-dumpxml", {"network": network, "inactive": True})
+        return self._edit("network", read, "net-define", function)
+
     def info(self, network: str) -> NetworkInfo:
         """A network's basic facts, see `NetworkInfo`. virsh: ``net-info``."""
         return self._read("net-info", text.fields(NetworkInfo), network=network)
@@ -287,7 +295,7 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedNetwork]]:
     plain = listing(Command("net-list", filters), Command("net-list", {**filters, "name": True}), ListedNetwork)
     if not options.get("title") and not options.get("uuid"):
         return (yield from plain)
-    listed = yield from _before_others(plain)
+    listed = yield from before_others(plain)
     uuids = yield from each_left({name: Command("net-uuid", {"network": name}) for name in listed}, text.line)
     listed = {name: listed[name] for name in uuids}
     if options.get("title"):  # a table may not be able to show them
@@ -297,27 +305,6 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedNetwork]]:
     if options.get("uuid"):
         listed = {name: {**network, "uuid": uuids[name]} for name, network in listed.items()}
     return listed
-
-
-def _before_others(plan: Plan[T]) -> Plan[T]:
-    """`plan`, before whose end nothing is asked that could change what is asked about it next."""
-    commands = next(plan)
-    while True:
-        results = yield Lookup(commands)
-        try:
-            commands = plan.send(results)
-        except StopIteration as end:
-            return cast(T, end.value)
-
-
-def each_left(commands: Mapping[str, Command], parse: Callable[[str], T]) -> Plan[dict[str, T]]:
-    """What `parse` makes of the output of each command, without those that ask for what has gone in between."""
-    results = (yield tuple(commands.values())) if commands else ()
-    told: dict[str, T] = {}
-    for (name, command), result in zip(commands.items(), results, strict=True):
-        with suppress(NotFoundError):
-            told[name] = parse(checked(command, result).stdout)
-    return told
 
 
 def _description(network: str, title: bool, affected: Affected) -> Plan[str]:

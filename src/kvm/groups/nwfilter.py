@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 from kvm import table, text, xml
 from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
-from kvm.groups.network import each_left
 from kvm.virsh.command import Command
-from kvm.virsh.plan import Lookup, Plan, checked
+from kvm.virsh.plan import Lookup, Plan, checked, each_left
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -97,6 +96,15 @@ class Nwfilter(Group):
         checks it against libvirt's schema.
         """
         return self._act("nwfilter-define", file=xml.document("filter", file), **options)
+
+    def edit(self, nwfilter: str, function: xml.Editor) -> Result:
+        """Change a network filter, also where guests are under it already. virsh: ``nwfilter-edit``.
+
+        `function` is given the configuration as a dict, and changes it or returns another one, as with `define`.
+        Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        """
+        read = Command("nwfilter-dumpxml", {"nwfilter": nwfilter})
+        return self._edit("filter", read, "nwfilter-define", function)
 
     def list(self) -> dict[str, ListedFilter]:
         """The filters by name: ``{'clean-traffic': {'uuid': ...}}``. virsh: ``nwfilter-list``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack, overload
 
@@ -135,6 +134,15 @@ class Pool(Group):
         """Stop a pool; its volumes stay as they are. virsh: ``pool-destroy``."""
         return self._act("pool-destroy", pool=pool)
 
+    def edit(self, pool: str, function: xml.Editor) -> Result:
+        """Change the configuration that a pool's next start takes. virsh: ``pool-edit``.
+
+        `function` is given the configuration as a dict, and changes it or returns another one, as with `define`.
+        Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        """
+        read = Command("pool-dumpxml", {"pool": pool, "inactive": True})
+        return self._edit("pool", read, "pool-define", function)
+
     def find_sources(self, type: str, srcSpec: xml.Document | None = None) -> xml.Conf:  # noqa: N803 (virsh's name)
         """What there is on the host to make pools of a type from. virsh: ``find-storage-pool-sources``.
 
@@ -151,7 +159,7 @@ class Pool(Group):
 
     def info(self, pool: str, **options: Unpack[options.PoolInfoOptions]) -> PoolInfo:
         """A pool's basic figures, see `PoolInfo`. virsh: ``pool-info``."""
-        return self._read("pool-info", _info, **{**options, "pool": pool, "bytes": True})
+        return self._read("pool-info", text.fields(PoolInfo), **{**options, "pool": pool, "bytes": True})
 
     def list(self, **options: Unpack[options.PoolListOptions]) -> dict[str, ListedPool]:
         """The active pools by name; with ``all=True`` all, with ``inactive=True`` the others. virsh: ``pool-list``.
@@ -186,11 +194,6 @@ class Pool(Group):
         return self._read("pool-uuid", text.line, pool=pool)
 
 
-def _info(output: str) -> PoolInfo:
-    told = re.sub(r"^(Autostart: +)no autostart$", r"\1unknown", output, flags=re.MULTILINE)
-    return text.fields(PoolInfo)(told)
-
-
 def _sources(output: str) -> xml.Conf:
     sources = xml.root(output)
     sources.tag = "pool"  # there is no schema of sources, but each is one of a pool
@@ -214,7 +217,7 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedPool]]:
     listed: dict[str, ListedPool] = {}
     for command, result in zip(asked, (yield asked) if asked else (), strict=True):
         try:
-            info = _info(checked(command, result).stdout)
+            info = text.fields(PoolInfo)(checked(command, result).stdout)
         except NotFoundError:  # it has gone in between
             continue
         listed[info["name"]] = _row(info, details=bool(options.get("details")))

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar, Unpack, cast, overload
 
 from kvm import table, text, xml
-from kvm.errors import UnreadableOutputError
+from kvm.errors import InvalidArgumentError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.virsh.command import Command
-from kvm.virsh.plan import Lookup, Plan, checked, resolved
+from kvm.virsh.plan import Lookup, Plan, acting, checked, editing, resolved
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -194,6 +194,26 @@ class Snapshot(Group):
         """
         return self._act("snapshot-delete", domain=domain, snapshotname=snapshotname, **options)
 
+    def edit(
+        self,
+        domain: str | int,
+        snapshotname: str,
+        function: xml.Editor,
+        *,
+        current: bool = False,
+        rename: bool = False,
+        clone: bool = False,
+    ) -> Result:
+        """Change what libvirt remembers of a snapshot, such as its description. virsh: ``snapshot-edit``.
+
+        `function` is given the snapshot as a dict of ``<domainsnapshot>``, and changes it or returns another one. With
+        ``rename=True`` its name may change, with ``clone=True`` another name makes another snapshot of the same data.
+        ``current=True`` makes it the current one. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        """
+        which = {"domain": domain, "snapshotname": snapshotname, "security_info": True}
+        how = {"current": current, "rename": rename, "clone": clone}
+        return self._caller.call(editing_point("snapshot", which, function, how, check=self._caller.check))
+
     def info(
         self, domain: str | int, snapshotname: str | None = None, **options: Unpack[options.SnapshotInfoOptions]
     ) -> SnapshotInfo:
@@ -301,6 +321,31 @@ def describing(kind: str, shape: type[T], which: Mapping[str, object]) -> Plan[T
     if not all(label for label, _ in text.pairs(output)):
         raise UnreadableOutputError(f"a name of more than one line cannot be read from {output!r}")
     return cast(T, {**cast("dict[str, object]", text.fields(shape)(output)), "parent": _parent(parent, of)})
+
+
+def editing_point(
+    kind: str, which: Mapping[str, object], function: xml.Editor, how: Mapping[str, bool], *, check: bool
+) -> Plan[Result]:
+    """A snapshot or checkpoint, changed by `function` and told to libvirt again."""
+    read = yield from resolved(Command(f"{kind}-dumpxml", which))
+    domain, old = read.options["domain"], which[f"{kind}name"]
+    told: list[str] = []
+
+    def redefine(content: bytes) -> Command:
+        told.append(xml.parse(content).findtext("name", ""))
+        if told[0] != old and not (how.get("rename") or how.get("clone")):
+            raise InvalidArgumentError(
+                f"virsh {kind}-edit: the name of {old!r} became {told[0]!r}"
+                + ("; give rename=True or clone=True if it is to" if kind == "snapshot" else "")
+            )
+        given = {"domain": domain, "xmlfile": content, "redefine": True}
+        return Command(f"{kind}-create", given | ({"current": True} if how.get("current") else {}), reads=False)
+
+    result = yield from editing(f"domain{kind}", read, redefine, function, check=check)
+    if result.status and how.get("rename") and told and told[0] != old:
+        forget = Command(f"{kind}-delete", {"domain": domain, f"{kind}name": old, "metadata": True}, reads=False)
+        yield from acting(forget, check=check)
+    return result
 
 
 def descending(command: Command) -> Plan[str | None]:

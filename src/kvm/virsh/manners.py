@@ -26,12 +26,18 @@ _ALONE = _names(
 
 LONG = _names(
     """
-    backup-begin blockcommit blockcopy blockjob blockpull create dump managedsave migrate qemu-agent-command restore
-    save screenshot snapshot-create snapshot-create-as snapshot-delete snapshot-revert start vol-clone vol-create-from
+    backup-begin blockcommit blockcopy blockjob blockpull checkpoint-delete create domfsfreeze domfsinfo domfsthaw
+    domfstrim domhostname dompmsuspend domtime dump find-storage-pool-sources find-storage-pool-sources-as
+    get-user-sshkeys guestinfo guestvcpus managedsave migrate pool-build pool-create pool-create-as pool-refresh
+    pool-start qemu-agent-command restore save screenshot set-user-sshkeys snapshot-create snapshot-create-as
+    snapshot-delete snapshot-revert start vol-clone vol-create vol-create-as vol-create-from vol-delete vol-resize
     vol-wipe
     """
 )
 """Not for the prompt, where others would wait for them, unless the driver has its state in that one virsh."""
+
+WITHOUT_ZONE = {"net-dhcp-leases"}
+"""They print local time and do not say of which zone, so they are to run in UTC."""
 
 _SECRETS = {"set-user-password": "password", "secret-set-value": "base64"}
 """The options whose values nobody may see: not in a list of processes, a log, or an error."""

@@ -7,8 +7,9 @@ So one body of knowledge serves whoever does the asking: a process for each comm
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
-from typing import TypeVar
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
+from typing import TypeVar, cast
 
 from kvm import table, text, xml
 from kvm.errors import ChangedMeanwhileError, NotFoundError, UnreadableOutputError
@@ -62,6 +63,27 @@ def answering(command: Command, parse: Callable[[str], T]) -> Plan[T]:
     except UnreadableOutputError:
         checked(command, result)
         raise
+
+
+def before_others(plan: Plan[T]) -> Plan[T]:
+    """`plan`, before whose end nothing is asked that could change what is asked about it next."""
+    commands = next(plan)
+    while True:
+        results = yield Lookup(commands)
+        try:
+            commands = plan.send(results)
+        except StopIteration as end:
+            return cast(T, end.value)
+
+
+def each_left(commands: Mapping[str, Command], parse: Callable[[str], T]) -> Plan[dict[str, T]]:
+    """What `parse` makes of the output of each command, without those that ask for what has gone in between."""
+    results = (yield tuple(commands.values())) if commands else ()
+    told: dict[str, T] = {}
+    for (name, command), result in zip(commands.items(), results, strict=True):
+        with suppress(NotFoundError):
+            told[name] = parse(checked(command, result).stdout)
+    return told
 
 
 def editing(

@@ -33,7 +33,7 @@ class OneProcessEach:
     def run_words(self, words: Sequence[str], data: bytes | None = None, *, reads: bool = False) -> Result:
         """Run virsh with the words of one command, `data` on its standard input; does the command only read?"""
         try:
-            with as_virsh_wants(self._host):
+            with as_virsh_wants(self._host, {"TZ": "UTC"} if words[0] in manners.WITHOUT_ZONE else {}):
                 result = self._host.run(["virsh", *self._connect, *words], input=data)
         except unix.CommandTimeoutError as error:
             return timed_out(error.timeout)

@@ -25,6 +25,7 @@ LONGEST = 1 << 16
 
 ENVIRONMENT = {
     "COLUMNS": "500",  # the echo of a mark is never folded
+    "TZ": "UTC",  # for times that are printed without their zone
     "INPUTRC": "/dev/null",  # this user's key bindings are for this user's keys
     "VIRSH_HISTSIZE": "0",  # commands, and what secrets are in them, are remembered nowhere,
     "XDG_CACHE_HOME": "/dev/null",  # and the history that this user has is not overwritten

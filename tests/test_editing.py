@@ -1,0 +1,95 @@
+"""Changing what is defined: every kind of object that virsh can edit. Domains are in test_domain.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import kvm
+from conftest import Estate
+from kvm import Hypervisor
+from kvm.xml import Conf
+from test_domain import GUEST
+
+
+def describe(conf: Conf) -> None:
+    conf["description"] = "two\n  lines, é"
+
+
+def test_a_network_is_edited(hypervisor: Hypervisor) -> None:
+    network = hypervisor.network
+    network.define({"name": "net1", "forward": {"@mode": "nat"}, "ip": {"@address": "10.0.0.1", "@prefix": 24}})
+    try:
+        network.edit("net1", lambda conf: conf["ip"][0].update({"@address": "10.0.0.2"}))
+        assert network.conf("net1")["ip"][0]["@address"] == "10.0.0.2"
+    finally:
+        network.undefine("net1")
+
+
+def test_a_pool_is_edited(hypervisor: Hypervisor, tmp_path: Path) -> None:
+    pool = hypervisor.pool
+    pool.define({"@type": "dir", "name": "pool1", "target": {"path": str(tmp_path)}})
+    try:
+        pool.edit("pool1", lambda conf: conf["target"].update(path=f"{tmp_path}/more"))
+        assert pool.conf("pool1")["target"]["path"] == f"{tmp_path}/more"
+    finally:
+        pool.undefine("pool1")
+
+
+def test_where_there_is_no_definition_of_interfaces_none_is_edited(test_driver: Hypervisor) -> None:
+    (name,) = test_driver.interface.list(all=True)
+    with pytest.raises(kvm.NotSupportedError):
+        test_driver.interface.edit(name, lambda conf: pytest.fail("there is nothing to edit"))
+
+
+def test_a_network_filter_is_edited(hypervisor: Hypervisor) -> None:
+    nwfilter = hypervisor.nwfilter
+    nwfilter.define({"@name": "filter1", "rule": {"@action": "drop", "@direction": "in", "all": True}})
+    try:
+        nwfilter.edit("filter1", lambda conf: conf["rule"][0].update({"@action": "accept"}))
+        assert nwfilter.conf("filter1")["rule"][0]["@action"] == "accept"
+    finally:
+        nwfilter.undefine("filter1")
+
+
+def test_a_snapshot_is_edited_and_cloned(test_driver: Hypervisor) -> None:
+    snapshot = test_driver.snapshot
+    snapshot.create_as("test", "s 1")
+    snapshot.create_as("test", "s 2")
+    snapshot.edit("test", "s 1", describe)
+    assert snapshot.conf("test", "s 1")["description"] == "two\n  lines, é"
+    snapshot.edit("test", "s 1", lambda conf: conf.update(description="now the current one"), current=True)
+    assert snapshot.current("test", name=True) == "s 1"
+
+    with pytest.raises(kvm.InvalidArgumentError, match="the name of 's 1' became 's 3'; give rename=True or clone"):
+        snapshot.edit("test", "s 1", lambda conf: conf.update(name="s 3"))
+    snapshot.edit("test", "s 1", lambda conf: conf.update(name="s 3"), clone=True)
+    assert set(snapshot.list("test")) == {"s 1", "s 2", "s 3"}
+
+
+def test_a_snapshot_is_renamed(hypervisor: Hypervisor, tmp_path: Path) -> None:
+    image = tmp_path / "disk.qcow2"
+    hypervisor.execute("qemu-img create -f qcow2", image, "1M")
+    disk = {"@type": "file", "driver": {"@type": "qcow2"}, "source": {"@file": image}, "target": {"@dev": "vda"}}
+    hypervisor.domain.define({**GUEST, "devices": {"disk": disk}})
+    try:
+        hypervisor.snapshot.create_as("guest", "old")
+        hypervisor.snapshot.edit("guest", "old", lambda conf: conf.update(name="new"), rename=True)
+        assert list(hypervisor.snapshot.list("guest")) == ["new"]
+    finally:
+        hypervisor.domain.undefine("guest", snapshots_metadata=True)
+
+
+def test_a_snapshot_that_somebody_else_changed_is_left_alone(estate: Estate) -> None:
+    hypervisor = estate("1", "2")
+    snapshot = hypervisor.snapshot
+    snapshot.create_as("2", "before")
+
+    def slowly(conf: Conf) -> None:
+        snapshot.edit("2", "before", describe)
+        conf["description"] = "mine"
+
+    with pytest.raises(kvm.ChangedMeanwhileError, match="<domainsnapshot>"):
+        snapshot.edit("2", "before", slowly)
+    assert snapshot.conf("2", "before")["description"] == "two\n  lines, é"

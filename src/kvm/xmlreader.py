@@ -7,7 +7,7 @@ text between children; the few that have are read with two more steps for names,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 from xml.parsers.expat import ExpatError, ParserCreate
 
@@ -25,39 +25,40 @@ _SEPARATOR = "\x01"
 """Between the parts of a name in expat's calls; no document can hold it."""
 
 
+_MANY = 1000
+"""How many indentations may be kept before they are looked at."""
+
+
 def read(document: str | bytes, places: Mapping[str, Place]) -> dict[str, Any]:
     """A document as a dictionary of its root's tag; `places` are those of roots.
 
     `InvalidArgumentError` if it is not well-formed, or has a document type.
     """
+    encoding = "utf-8" if isinstance(document, str) else None
     try:
-        data = document.encode() if isinstance(document, str) else document
-        found = _read(data.strip(), places, "utf-8" if isinstance(document, str) else None, in_order=False)
-        if found is None:
-            found = _read(data.strip(), places, "utf-8" if isinstance(document, str) else None, in_order=True)
+        data = (document.encode() if isinstance(document, str) else document).strip()
+        found = _read(data, places, encoding)
+        return _read(data, places, encoding, in_order=True) or {} if found is None else found
     except (ExpatError, ValueError, LookupError) as error:
         raise InvalidArgumentError(f"the XML is not well-formed: {error}") from error
-    assert found is not None
-    return found
 
 
-def _read(data: bytes, places: Mapping[str, Place], encoding: str | None, *, in_order: bool) -> dict[str, Any] | None:
-    """The dictionary of a document; None if the order of children matters in it, and they are not taken `in_order`."""
+def _read(
+    data: bytes, places: Mapping[str, Place], encoding: str | None, *, in_order: bool = False
+) -> dict[str, Any] | None:
+    """The dictionary of a document; None if there is text beside children, and they are not taken `in_order`."""
     value: dict[str, Any] = {}
     place: Place = (frozenset(), dict(places))
     is_leaf = is_mixed = False
-    texts: list[str] = []
-    pieces: list[str | dict[str, Any]] = []
+    texts: list[str] = []  # a leaf takes its own; what is left is beside children
+    first = 0  # the leaf's first one
     outer: list[Any] = []
     push, pop = outer.append, outer.pop
 
     def start(name: str, attributes: list[str]) -> None:
-        nonlocal value, place, is_leaf, pieces
-        if texts:
-            beside_children()
+        nonlocal value, place, is_leaf, first
         push(value)
         push(place)
-        push(pieces)
         value = {}
         if attributes:
             parts = iter(attributes)
@@ -65,29 +66,21 @@ def _read(data: bytes, places: Mapping[str, Place], encoding: str | None, *, in_
                 value["@" + attribute] = next(parts)
         place = place[1].get(name, UNKNOWN)
         is_leaf = True
-        if in_order:
-            pieces = []
-
-    def beside_children() -> None:
-        nonlocal is_mixed
-        text = texts[0] if len(texts) == 1 else "".join(texts)
-        texts.clear()
-        if in_order:
-            pieces.append(text)
-        if text.strip(BLANKS):
-            if is_leaf:
-                value["#text"] = text
-            else:
-                is_mixed = True
+        first = len(texts)
+        if first > _MANY:
+            look_beside_children()
+            first = 0
 
     def end(name: str) -> None:
-        nonlocal value, place, is_leaf, pieces
+        nonlocal value, place, is_leaf
         content: Any = value
         if is_leaf:
             is_leaf = False
-            if texts:
-                text = texts[0] if len(texts) == 1 else "".join(texts)
-                texts.clear()
+            if len(texts) > first:
+                text = texts.pop()
+                if len(texts) > first:
+                    text = "".join([*texts[first:], text])
+                    del texts[first:]
                 if text[0] <= " " and "\n" in text and not text.strip(BLANKS):
                     content = value or True
                 elif value:
@@ -96,16 +89,8 @@ def _read(data: bytes, places: Mapping[str, Place], encoding: str | None, *, in_
                     content = text
             elif not value:
                 content = True
-        else:
-            if texts:
-                beside_children()
-            if in_order:
-                content = _in_order(value, pieces)
-        pieces = pop()
         place = pop()
         value = pop()
-        if in_order:
-            pieces.append({name: content})
         if name not in value:
             value[name] = [content] if name in place[0] else content
         elif isinstance(found := value[name], list):
@@ -113,45 +98,83 @@ def _read(data: bytes, places: Mapping[str, Place], encoding: str | None, *, in_
         else:
             value[name] = [found, content]
 
+    def look_beside_children() -> None:
+        nonlocal is_mixed
+        is_mixed = is_mixed or bool("".join(texts).strip(BLANKS))
+        texts.clear()
+
+    pieces: list[str | dict[str, Any]] = []
+
+    def start_in_order(name: str, attributes: list[str]) -> None:
+        nonlocal pieces
+        push(pieces + texts)
+        texts.clear()
+        start(name, attributes)
+        pieces = []
+
+    def end_in_order(name: str) -> None:
+        nonlocal pieces
+        if not is_leaf:
+            pieces += texts
+            texts.clear()
+        end(name)
+        own, pieces = pieces, pop()
+        content = value[name][-1] if isinstance(value[name], list) else value[name]
+        if own:
+            _take_texts(content, own)
+        pieces.append({name: content})
+
+    declared: list[str] = []
+
+    def declare(prefix: str | None, uri: str | None) -> None:
+        declared.extend((f"xmlns:{prefix}" if prefix else "xmlns", uri or ""))
+
+    def start_named(name: str, attributes: list[str]) -> None:
+        nonlocal place
+        known = place[1].get(_expanded(name), UNKNOWN)
+        attributes[::2] = map(_qualified, attributes[::2])
+        start_any(_qualified(name), declared + attributes)
+        place = known
+        declared.clear()
+
+    def end_named(name: str) -> None:
+        key = _qualified(name)
+        end_any(key)
+        if _expanded(name) in place[0] and not isinstance(value[key], list):
+            value[key] = [value[key]]
+
     parser = ParserCreate(encoding, _SEPARATOR)
     parser.buffer_text = parser.ordered_attributes = parser.namespace_prefixes = True
     parser.StartDoctypeDeclHandler = _refuse
+    parser.StartNamespaceDeclHandler = declare
     parser.CharacterDataHandler = texts.append
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-
-    if b"xmlns" in data or b"xml:" in data or b"\0" in data:
-        declared: list[str] = []
-
-        def declare(prefix: str | None, uri: str | None) -> None:
-            declared.extend((f"xmlns:{prefix}" if prefix else "xmlns", uri or ""))
-
-        def start_named(name: str, attributes: list[str]) -> None:
-            nonlocal place
-            known = place[1].get(_expanded(name), UNKNOWN)
-            attributes[::2] = map(_qualified, attributes[::2])
-            start(_qualified(name), declared + attributes)
-            place = known
-            declared.clear()
-
-        def end_named(name: str) -> None:
-            key = _qualified(name)
-            end(key)
-            if _expanded(name) in place[0] and not isinstance(value[key], list):
-                value[key] = [value[key]]
-
-        parser.StartNamespaceDeclHandler = declare
-        parser.StartElementHandler, parser.EndElementHandler = start_named, end_named
-
+    start_any, end_any = (start_in_order, end_in_order) if in_order else (start, end)
+    has_names = b"xmlns" in data or b"xml:" in data or b"\0" in data
+    parser.StartElementHandler = start_named if has_names else start_any
+    parser.EndElementHandler = end_named if has_names else end_any
     parser.Parse(data, True)
+    look_beside_children()
     return None if is_mixed and not in_order else value
 
 
-def _in_order(value: dict[str, Any], pieces: list[str | dict[str, Any]]) -> dict[str, Any]:
-    """The content of an element with these `pieces`: `value`, unless there is text behind a child."""
-    first = next(place for place, piece in enumerate(pieces) if not isinstance(piece, str))
-    if not any(isinstance(piece, str) and piece.strip(BLANKS) for piece in pieces[first:]):
-        return value
-    return {**{name: each for name, each in value.items() if name[0] == "@"}, "#content": pieces}
+def _take_texts(content: dict[str, Any], pieces: Sequence[str | dict[str, Any]]) -> None:
+    """Give an element's `content`, its attributes and children, the texts among `pieces`, in which these are in order.
+
+    Behind the first child, they are worth to have all in order.
+    """
+    joined: list[str | dict[str, Any]] = []
+    for piece in pieces:
+        if isinstance(piece, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    significant = [isinstance(piece, str) and bool(piece.strip(BLANKS)) for piece in joined]
+    if any(significant[1:]):
+        for child in [key for key in content if key[0] != "@"]:
+            del content[child]
+        content["#content"] = joined
+    elif significant[0]:
+        content["#text"] = joined[0]
 
 
 def _qualified(name: str) -> str:

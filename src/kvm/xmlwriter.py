@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import NoReturn
 
 from kvm.errors import InvalidArgumentError
@@ -60,45 +61,45 @@ def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope
         value = {"@unit": "b", "#text": value}
     if not isinstance(value, Mapping):
         name, declared = _name(tag, tag, scope)
-        parts.append(f"<{name}{_declarations(declared)}")
         text = "" if value is True else _escaped(value, tag, _SPECIAL)
-        parts.append(f">{text}</{name}>" if text else "/>")
+        parts.append(f"<{name}{_declarations(declared)}" + (f">{text}</{name}>" if text else "/>"))
         return
-    if any(type(key) is not str for key in value):
-        _refuse(tag, f"the name {next(key for key in value if type(key) is not str)!r} is no text")
-    own = {key.partition(":")[2]: str(uri) for key, uri in value.items() if key == "@xmlns" or key[:7] == "@xmlns:"}
-    scope = {**scope, **own} if own else scope
+    attributes: list[tuple[str, object]] = []
+    children: list[tuple[str, object]] = []
+    text, mixed = "", None
+    for key, content in value.items():
+        if type(key) is not str:
+            _refuse(tag, f"the name {key!r} is no text")
+        if key[:1] == "@":
+            if content is not None:
+                attributes.append((key[1:], content))
+                if key[:6] == "@xmlns":
+                    scope = {**scope, key[7:]: str(content)}
+        elif key == "#text":
+            text = _text(tag, value)
+        elif key == "#content":
+            mixed = content
+        else:
+            children.append((key, content))
     name, declared = _name(tag, tag, scope)
     scope = {**scope, **declared} if declared else scope
     parts.append(f"<{name}{_declarations(declared)}")
-    for key, content in value.items():
-        if key[0:1] == "@" and content is not None:
-            if key[:6] == "@xmlns":
-                attribute = key[1:]
-            else:
-                attribute, declared = _name(key[1:], tag, scope, of_attribute=True)
-                parts.append(_declarations(declared))
-            parts.append(f' {attribute}="{_escaped(content, tag, _SPECIAL_IN_ATTRIBUTE)}"')
-    text = _text(tag, value)
-    mixed = value.get("#content")
-    start = len(parts)
-    parts.append(">" + text)
-    inner = "" if text or mixed is not None or not line else line + "  "
+    for given, content in attributes:
+        attribute, declared = (given, {}) if given[:5] == "xmlns" else _name(given, tag, scope, of_attribute=True)
+        parts.append(f'{_declarations(declared)} {attribute}="{_escaped(content, tag, _SPECIAL_IN_ATTRIBUTE)}"')
+    parts.append(f">{text}")
+    start, inner = len(parts), "" if text or mixed is not None or not line else line + "  "
     if mixed is not None:
         _mixed(parts, tag, mixed, scope)
-    for key, content in value.items():
-        if key[0:1] != "@" and key != "#text" and key != "#content":
-            for one in content if isinstance(content, list | tuple) else (content,):
-                if one is not None and one is not False:
-                    if inner:
-                        parts.append(inner)
-                    _element(parts, key, one, inner, scope)
-    if len(parts) == start + 1 and not text:
-        parts[start] = "/>"
-    elif len(parts) > start + 1 and inner:
-        parts.append(f"{line}</{name}>")
+    for key, content in children:
+        for one in content if isinstance(content, list | tuple) else (content,):
+            if one is not None and one is not False:
+                parts.append(inner)
+                _element(parts, key, one, inner, scope)
+    if len(parts) > start:
+        parts.append(f"{line if inner else ''}</{name}>")
     else:
-        parts.append(f"</{name}>")
+        parts[-1] = f">{text}</{name}>" if text else "/>"
 
 
 def _mixed(parts: list[str], tag: str, mixed: object, scope: _Scope) -> None:
@@ -123,6 +124,8 @@ def _text(tag: str, value: Mapping[str, object]) -> str:
 
 def _name(name: str, tag: str, scope: _Scope, *, of_attribute: bool = False) -> tuple[str, dict[str, str]]:
     """The name as it is written, and the namespace that has to be declared for it."""
+    if _is_plain(name):
+        return name, {}
     if expanded := _EXPANDED(name):
         uri, local = expanded[1], expanded[2]
         known = [prefix for prefix, each in scope.items() if each == uri and (prefix or not of_attribute)]
@@ -134,11 +137,17 @@ def _name(name: str, tag: str, scope: _Scope, *, of_attribute: bool = False) -> 
     if not qualified:
         _refuse(tag, f"{name!r} is no name of an {'attribute' if of_attribute else 'element'}")
     prefix = qualified[1]
-    if not prefix or prefix in scope or prefix == "xml":
+    if prefix in scope or prefix == "xml":
         return name, {}
     if prefix not in NAMESPACES:
         _refuse(tag, f"the prefix {prefix!r} of {name!r} is not declared: add '@xmlns:{prefix}'")
     return name, {prefix: NAMESPACES[prefix]}
+
+
+@lru_cache(4096)
+def _is_plain(name: str) -> bool:
+    """Whether a name is right and has no prefix."""
+    return ":" not in name and _QUALIFIED(name) is not None
 
 
 def _prefixes() -> Iterator[str]:
@@ -146,6 +155,8 @@ def _prefixes() -> Iterator[str]:
 
 
 def _declarations(declared: Mapping[str, str]) -> str:
+    if not declared:
+        return ""
     return "".join(
         f' xmlns:{prefix}="{_escaped(uri, prefix, _SPECIAL_IN_ATTRIBUTE)}"' for prefix, uri in declared.items()
     )
@@ -154,6 +165,8 @@ def _declarations(declared: Mapping[str, str]) -> str:
 def _escaped(value: object, tag: str, special: re.Pattern[str]) -> str:
     """A value as libvirt writes it, with what is special in XML as references."""
     if isinstance(value, str):
+        if value.isalnum():
+            return value
         text = value
     elif isinstance(value, bool):
         return "yes" if value else "no"

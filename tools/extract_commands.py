@@ -45,7 +45,7 @@ def options(text: str) -> Iterator[dict[str, str | bool]]:
         name = re.escape(found["bracketed"] or found["named"] or found["argv"])
         kind = "argv" if found["argv"] else found["kind"] or "flag"
         many = rf"(?:\[?--{name}\]? <\w+>|<{name}>)[\]}}]?\.\.\."
-        optional = rf"\[--{name}\b(?!\] <\w+>}})|\[<{name}>\]|\[\[--{name}\]"
+        optional = rf"\[--{name}(?![\w-])(?!\] <\w+>}})|\[<{name}>\]|\[\[--{name}\]"
         yield {
             "name": found["bracketed"] or found["named"] or found["argv"],
             "kind": kind,

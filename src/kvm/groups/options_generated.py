@@ -31,7 +31,6 @@ class AttachDeviceOptions(TypedDict, total=False):
 class AttachDiskOptions(TypedDict, total=False):
     """virsh: ``attach-disk``."""
 
-    source: str
     targetbus: str
     driver: str
     subdriver: str
@@ -47,7 +46,6 @@ class AttachDiskOptions(TypedDict, total=False):
     rawio: bool
     address: str
     multifunction: bool
-    print_xml: bool
     source_protocol: str
     source_host_name: str
     source_host_transport: str
@@ -62,7 +60,6 @@ class AttachDiskOptions(TypedDict, total=False):
 class AttachInterfaceOptions(TypedDict, total=False):
     """virsh: ``attach-interface``."""
 
-    source: str
     target: str
     mac: str
     script: str
@@ -74,7 +71,6 @@ class AttachInterfaceOptions(TypedDict, total=False):
     config: bool
     live: bool
     current: bool
-    print_xml: bool
     managed: bool
     source_mode: str
 
@@ -189,7 +185,6 @@ class BlockcopyOptions(TypedDict, total=False):
     bytes: bool
     transient_job: bool
     synchronous_writes: bool
-    print_xml: bool
     dest_is_zero: bool
 
 
@@ -243,7 +238,6 @@ class ChangeMediaOptions(TypedDict, total=False):
     live: bool
     config: bool
     force: bool
-    print_xml: bool
     block: bool
 
 
@@ -258,6 +252,8 @@ class CheckpointCreateOptions(TypedDict, total=False):
 class CheckpointCreateAsOptions(TypedDict, total=False):
     """virsh: ``checkpoint-create-as``."""
 
+    name: str
+    description: str
     quiesce: bool
     diskspec: str | Sequence[str]
 
@@ -382,7 +378,6 @@ class DetachDiskOptions(TypedDict, total=False):
     config: bool
     live: bool
     current: bool
-    print_xml: bool
 
 
 class DetachInterfaceOptions(TypedDict, total=False):
@@ -394,7 +389,6 @@ class DetachInterfaceOptions(TypedDict, total=False):
     config: bool
     live: bool
     current: bool
-    print_xml: bool
 
 
 class DomFdAssociateOptions(TypedDict, total=False):
@@ -495,7 +489,6 @@ class DomifSetlinkOptions(TypedDict, total=False):
     """virsh: ``domif-setlink``."""
 
     config: bool
-    print_xml: bool
 
 
 class DomifaddrOptions(TypedDict, total=False):
@@ -1319,7 +1312,6 @@ class PoolCreateOptions(TypedDict, total=False):
 class PoolCreateAsOptions(TypedDict, total=False):
     """virsh: ``pool-create-as``."""
 
-    print_xml: bool
     source_host: str
     source_path: str
     source_dev: str
@@ -1353,7 +1345,6 @@ class PoolDefineOptions(TypedDict, total=False):
 class PoolDefineAsOptions(TypedDict, total=False):
     """virsh: ``pool-define-as``."""
 
-    print_xml: bool
     source_host: str
     source_path: str
     source_dev: str
@@ -1660,6 +1651,8 @@ class SnapshotCreateOptions(TypedDict, total=False):
 class SnapshotCreateAsOptions(TypedDict, total=False):
     """virsh: ``snapshot-create-as``."""
 
+    name: str
+    description: str
     no_metadata: bool
     halt: bool
     disk_only: bool
@@ -1790,7 +1783,6 @@ class UpdateMemoryDeviceOptions(TypedDict, total=False):
     config: bool
     live: bool
     current: bool
-    print_xml: bool
     alias: str
     node: int | str
     requested_size: int | str
@@ -1835,7 +1827,6 @@ class VolCloneOptions(TypedDict, total=False):
     pool: str
     prealloc_metadata: bool
     reflink: bool
-    print_xml: bool
 
 
 class VolCreateOptions(TypedDict, total=False):
@@ -1853,7 +1844,6 @@ class VolCreateAsOptions(TypedDict, total=False):
     backing_vol: str
     backing_vol_format: str
     prealloc_metadata: bool
-    print_xml: bool
 
 
 class VolCreateFromOptions(TypedDict, total=False):

@@ -352,3 +352,13 @@ def tree(text: str) -> Tree:
             raise UnreadableOutputError(f"cannot tell what {each!r} is a branch of")
         path[depth + 1 :] = [path[depth].setdefault(name, {})]
     return value
+def figures(shape: type[T]) -> Callable[[str], T]:
+    """A reader of ``thing figure 5`` lines, each beginning with what was asked about, into the TypedDict `shape`."""
+
+    def read(text: str) -> T:
+        split = [each.rsplit(" ", 2) for each in lines(text)]
+        if any(len(words) != 3 for words in split):
+            raise UnreadableOutputError(f"expected a name and a figure in each line of {text!r}")
+        return typed(shape, {key(name): raw for _, name, raw in split})
+
+    return read

@@ -258,3 +258,30 @@ def sysinfo(text: str) -> dict[str, Any]:
         else:
             value[tag] = content
     return value
+
+
+# -- devices: parts of a domain's document --------------------------------------------------------------------------
+
+
+def device(given: Document) -> bytes | str:
+    """What to hand to virsh for a device; as a dict it has its tag: ``{'disk': {...}}``, as `from_xml` gives."""
+    if not isinstance(given, Mapping):
+        return document("device", given)
+    tag, content = next(iter(given.items()), ("", None))
+    if len(given) != 1 or not isinstance(content, Mapping):
+        raise InvalidArgumentError(f"a device as a dict has its tag: {{'disk': {{...}}}}, which has not {given!r}")
+    return to_xml(tag, content).encode()
+
+
+def printed_device(text: str) -> Conf:
+    """The device that virsh printed, as a dict of its tag."""
+    element = root(text)
+    _, below_domain = _roots()["domain"]
+    _, below_devices = below_domain["devices"]
+    return {str(element.tag): _value(element, below_devices.get(str(element.tag), _UNKNOWN))}
+
+
+def attribute(element: etree._Element, child: str, *names: str) -> str | None:
+    """The first attribute of these names that one of the children named `child` has; None if there is none."""
+    found = (value for each in element.iterfind(child) for name, value in each.items() if name in names and value)
+    return next(found, None)

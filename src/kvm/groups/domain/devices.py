@@ -1,9 +1,522 @@
-"""The devices of domains: attaching, changing and detaching them, and their figures."""
+"""Devices and network interfaces of domains.
+
+A device is given as a dict of its tag, ``{'disk': {...}}``, which is also how one is returned. Where a change goes is
+said by the same options everywhere: ``live=True`` to the running domain, ``config=True`` to its definition, both to
+both, ``current=True`` or none of them to the running domain, or to the definition of one that is not running.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, overload
+
+from kvm import table, text, xml
+from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
+from unix.result import Result
+
+if TYPE_CHECKING:
+    from kvm.groups import options_generated as options
+
+LinkState: TypeAlias = Literal["up", "down"]
+
+
+class ListedInterface(TypedDict):
+    """A network interface of a domain, None for what it has not.
+
+    `interface` is its name on the host, which it only has while the domain runs; `source` a network, a bridge, a
+    device of the host or a socket.
+    """
+
+    interface: str | None
+    type: str
+    source: str | None
+    model: str | None
+    mac: str | None
+
+
+class InterfaceStats(TypedDict, total=False):
+    """What went through an interface since its domain started, as far as it is counted."""
+
+    rx_bytes: int
+    rx_packets: int
+    rx_errs: int
+    rx_drop: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errs: int
+    tx_drop: int
+
+
+class Address(TypedDict):
+    """An IP address: ``{'type': 'ipv4', 'address': '192.0.2.10', 'prefix': 24}``."""
+
+    type: str
+    address: str
+    prefix: int
+
+
+class InterfaceAddresses(TypedDict):
+    """An interface's hardware address, None if it is not known, and its IP addresses."""
+
+    hwaddr: str | None
+    addresses: list[Address]
+
+
+class Bandwidth(TypedDict, total=False):
+    """The limits of one direction, 0 for none: `average`, `peak` and the guaranteed `floor` in kilobytes a second,
+    `burst` in kilobytes."""
+
+    average: int
+    peak: int
+    burst: int
+    floor: int
+
+
+class InterfaceTune(TypedDict):
+    """The limits of an interface: what its domain receives and what it sends."""
+
+    inbound: Bandwidth
+    outbound: Bandwidth
 
 
 class Devices(Group):
-    """The devices of domains: attaching, changing and detaching them, and their figures."""
+    """Devices and network interfaces of domains."""
+
+    def attach_device(
+        self, domain: str | int, file: xml.Document, **options: Unpack[options.AttachDeviceOptions]
+    ) -> Result:
+        """Give a domain another device. virsh: ``attach-device``.
+
+        `file`: the device as a dict of its tag (``{'disk': {...}}``), XML, an element or the path of a file on the
+        hypervisor. Where to: `live`, `config`, `current`; ``persistent=True`` to the definition, and to the domain if
+        it runs.
+        """
+        return self._act("attach-device", domain=domain, file=xml.device(file), **options)
+
+    @overload
+    def attach_disk(
+        self,
+        domain: str | int,
+        source: str,
+        target: str,
+        *,
+        print_xml: Literal[False] = False,
+        **options: Unpack[options.AttachDiskOptions],
+    ) -> Result: ...
+    @overload
+    def attach_disk(
+        self,
+        domain: str | int,
+        source: str,
+        target: str,
+        *,
+        print_xml: Literal[True],
+        **options: Unpack[options.AttachDiskOptions],
+    ) -> xml.Conf: ...
+    def attach_disk(
+        self,
+        domain: str | int,
+        source: str,
+        target: str,
+        *,
+        print_xml: bool = False,
+        **options: Unpack[options.AttachDiskOptions],
+    ) -> Result | xml.Conf:
+        """Give a domain another disk. virsh: ``attach-disk``.
+
+        `source`: a file or a block device, the name of a network disk with `source_protocol` and
+        `source_host_name`, or ``''`` for an empty drive; `target`: its name in the domain, ``'vdb'``. What kind:
+        ``type='cdrom'``, ``mode='readonly'`` or ``'shareable'``; its format: ``driver='qemu', subdriver='qcow2'``;
+        more: `targetbus`, `cache`, `io`, `serial`, `wwn`, `alias`, `address`, `iothread`, ... Where to: as with
+        `attach_device`. ``print_xml=True`` returns the device that this would attach.
+        """
+        return self._act_or_print("attach-disk", print_xml, domain=domain, source=source, target=target, **options)
+
+    @overload
+    def attach_interface(
+        self,
+        domain: str | int,
+        type: str,
+        source: str,
+        *,
+        print_xml: Literal[False] = False,
+        **options: Unpack[options.AttachInterfaceOptions],
+    ) -> Result: ...
+    @overload
+    def attach_interface(
+        self,
+        domain: str | int,
+        type: str,
+        source: str,
+        *,
+        print_xml: Literal[True],
+        **options: Unpack[options.AttachInterfaceOptions],
+    ) -> xml.Conf: ...
+    def attach_interface(
+        self,
+        domain: str | int,
+        type: str,
+        source: str,
+        *,
+        print_xml: bool = False,
+        **options: Unpack[options.AttachInterfaceOptions],
+    ) -> Result | xml.Conf:
+        """Give a domain another network interface. virsh: ``attach-interface``.
+
+        `type` and `source`: ``'network'`` and its name, ``'bridge'`` and its name, ``'direct'`` and a device of the
+        host, ``'hostdev'`` and a PCI address, ``'vhostuser'`` and a socket. More: `mac`, `model`, `target`, `alias`,
+        `script`, ``inbound='average,peak,burst,floor'`` and `outbound` (see `Bandwidth`). Where to: as with
+        `attach_device`. ``print_xml=True`` returns the device that this would attach.
+        """
+        return self._act_or_print("attach-interface", print_xml, domain=domain, type=type, source=source, **options)
+
+    @overload
+    def change_media(
+        self,
+        domain: str | int,
+        path: str,
+        *,
+        print_xml: Literal[False] = False,
+        **options: Unpack[options.ChangeMediaOptions],
+    ) -> Result: ...
+    @overload
+    def change_media(
+        self, domain: str | int, path: str, *, print_xml: Literal[True], **options: Unpack[options.ChangeMediaOptions]
+    ) -> xml.Conf: ...
+    def change_media(
+        self,
+        domain: str | int,
+        path: str,
+        *,
+        print_xml: bool = False,
+        **options: Unpack[options.ChangeMediaOptions],
+    ) -> Result | xml.Conf:
+        """Change what is in a CD or floppy drive. virsh: ``change-media``.
+
+        `path`: the drive's target (``'sda'``) or its medium. ``eject=True``, or `source` with ``insert=True`` into an
+        empty drive or ``update=True`` (the default) in any case; ``block=True`` if the source is a block device,
+        ``force=True`` even if the guest has locked the drive. Where to: `live`, `config`, `current`.
+        ``print_xml=True`` returns the device as it would become.
+        """
+        return self._act_or_print("change-media", print_xml, domain=domain, path=path, **options)
+
+    def detach_device(
+        self, domain: str | int, file: xml.Document, **options: Unpack[options.DetachDeviceOptions]
+    ) -> Result:
+        """Take a device from a domain. virsh: ``detach-device``.
+
+        `file` and where from: as with `attach_device`; so much of the device as tells it from the others. A running
+        guest is asked to let go of it: `conf` tells when it has.
+        """
+        return self._act("detach-device", domain=domain, file=xml.device(file), **options)
+
+    def detach_device_alias(
+        self, domain: str | int, alias: str, **options: Unpack[options.DetachDeviceAliasOptions]
+    ) -> Result:
+        """Ask a domain to let go of the device with an alias. virsh: ``detach-device-alias``.
+
+        Returns before it has. Where from: `live`, `config`, `current`.
+        """
+        return self._act("detach-device-alias", domain=domain, alias=alias, **options)
+
+    @overload
+    def detach_disk(
+        self,
+        domain: str | int,
+        target: str,
+        *,
+        print_xml: Literal[False] = False,
+        **options: Unpack[options.DetachDiskOptions],
+    ) -> Result: ...
+    @overload
+    def detach_disk(
+        self, domain: str | int, target: str, *, print_xml: Literal[True], **options: Unpack[options.DetachDiskOptions]
+    ) -> xml.Conf: ...
+    def detach_disk(
+        self,
+        domain: str | int,
+        target: str,
+        *,
+        print_xml: bool = False,
+        **options: Unpack[options.DetachDiskOptions],
+    ) -> Result | xml.Conf:
+        """Take a disk from a domain. virsh: ``detach-disk``.
+
+        `target`: its name in the domain (``'vdb'``) or its source. Where from: as with `attach_device`.
+        ``print_xml=True`` returns the device that this would detach.
+        """
+        return self._act_or_print("detach-disk", print_xml, domain=domain, target=target, **options)
+
+    @overload
+    def detach_interface(
+        self,
+        domain: str | int,
+        *,
+        print_xml: Literal[False] = False,
+        **options: Unpack[options.DetachInterfaceOptions],
+    ) -> Result: ...
+    @overload
+    def detach_interface(
+        self, domain: str | int, *, print_xml: Literal[True], **options: Unpack[options.DetachInterfaceOptions]
+    ) -> xml.Conf: ...
+    def detach_interface(
+        self, domain: str | int, *, print_xml: bool = False, **options: Unpack[options.DetachInterfaceOptions]
+    ) -> Result | xml.Conf:
+        """Take a network interface from a domain. virsh: ``detach-interface``.
+
+        Which: ``type='network'`` (virsh up to 11 insists on it) and, where there are several, `mac`. Where from: as
+        with `attach_device`. ``print_xml=True`` returns the device that this would detach; from the running domain or
+        from the definition, not from both.
+        """
+        return self._act_or_print("detach-interface", print_xml, domain=domain, **options)
+
+    def fd_associate(
+        self,
+        domain: str | int,
+        name: str,
+        pass_fds: int | Sequence[int],
+        **options: Unpack[options.DomFdAssociateOptions],
+    ) -> Result:
+        """Give a domain open files under a name that its disks' sources can tell. virsh: ``dom-fd-associate``.
+
+        `pass_fds`: the numbers that they have in virsh, which does not inherit the files of this process. The
+        association lasts as long as virsh's connection does.
+        """
+        return self._act("dom-fd-associate", domain=domain, name=name, pass_fds=_joined(pass_fds), **options)
+
+    def if_getlink(
+        self, domain: str | int, interface: str, **options: Unpack[options.DomifGetlinkOptions]
+    ) -> LinkState:
+        """Whether an interface's link is ``'up'`` or ``'down'``. virsh: ``domif-getlink``.
+
+        `interface`: its name on the host or its MAC address; ``config=True`` as in the definition.
+        """
+        return self._read("domif-getlink", text.one_of(_LINKS), domain=domain, interface=interface, **options)
+
+    @overload
+    def if_setlink(
+        self,
+        domain: str | int,
+        interface: str,
+        state: LinkState,
+        *,
+        print_xml: Literal[False] = False,
+        **options: Unpack[options.DomifSetlinkOptions],
+    ) -> Result: ...
+    @overload
+    def if_setlink(
+        self,
+        domain: str | int,
+        interface: str,
+        state: LinkState,
+        *,
+        print_xml: Literal[True],
+        **options: Unpack[options.DomifSetlinkOptions],
+    ) -> xml.Conf: ...
+    def if_setlink(
+        self,
+        domain: str | int,
+        interface: str,
+        state: LinkState,
+        *,
+        print_xml: bool = False,
+        **options: Unpack[options.DomifSetlinkOptions],
+    ) -> Result | xml.Conf:
+        """Set an interface's link ``'up'`` or ``'down'``. virsh: ``domif-setlink``.
+
+        `interface`: its name on the host or its MAC address; ``config=True`` in the definition instead of the running
+        domain. ``print_xml=True`` returns the device as it would become.
+        """
+        return self._act_or_print(
+            "domif-setlink", print_xml, domain=domain, interface=interface, state=state, **options
+        )
+
+    def ifaddr(
+        self,
+        domain: str | int,
+        interface: str | None = None,
+        *,
+        source: Literal["lease", "agent", "arp"] | None = None,
+        full: bool = True,  # noqa: ARG002
+    ) -> dict[str, InterfaceAddresses]:
+        """The IP addresses of a running domain, by interface. virsh: ``domifaddr``.
+
+        ``{'vnet0': {'hwaddr': '52:54:00:...', 'addresses': [{'type': 'ipv4', 'address': '192.0.2.10', 'prefix':
+        24}]}}``. Who knows them: the DHCP servers of libvirt's networks (``source='lease'``, the default), the guest's
+        agent (``'agent'``, with the guest's own names), or the ARP table of the host (``'arp'``, which tells no
+        prefix: 0). `interface`: only this one.
+        """
+        return self._read("domifaddr", _addresses, domain=domain, interface=interface, source=source, full=True)
+
+    def ifannounce(self, domain: str | int, **options: Unpack[options.DomifannounceOptions]) -> Result:
+        """Have a running domain tell the network where its interfaces are. virsh: ``domifannounce``.
+
+        `interface` for one only; `rounds` announcements, the first after `initial`, each `step` later than the one
+        before but never more than `max`, in milliseconds. Needs virsh 12.
+        """
+        return self._act("domifannounce", domain=domain, **options)
+
+    def iflist(self, domain: str | int, **options: Unpack[options.DomiflistOptions]) -> list[ListedInterface]:
+        """The network interfaces of a domain. virsh: ``domiflist``.
+
+        ``[{'interface': 'vnet0', 'type': 'network', 'source': 'default', 'model': 'virtio', 'mac': '52:54:00:...'}]``;
+        ``inactive=True`` those of the definition.
+        """
+        # virsh makes its table of the same XML, where a blank or a `-` in a name is itself
+        return self._read("dumpxml", _interfaces, domain=domain, **options)
+
+    def ifstat(self, domain: str | int, interface: str) -> InterfaceStats:
+        """What went through an interface of a running domain, as the domain sees it. virsh: ``domifstat``.
+
+        `interface`: its name on the host or its MAC address.
+        """
+        return self._read("domifstat", text.figures(InterfaceStats), domain=domain, interface=interface)
+
+    @overload
+    def iftune(
+        self,
+        domain: str | int,
+        interface: str,
+        *,
+        config: bool = False,
+        live: bool = False,
+        current: bool = False,
+    ) -> InterfaceTune: ...
+    @overload
+    def iftune(
+        self,
+        domain: str | int,
+        interface: str,
+        *,
+        inbound: str | Bandwidth,
+        outbound: str | Bandwidth | None = None,
+        config: bool = False,
+        live: bool = False,
+        current: bool = False,
+    ) -> Result: ...
+    @overload
+    def iftune(
+        self,
+        domain: str | int,
+        interface: str,
+        *,
+        inbound: str | Bandwidth | None = None,
+        outbound: str | Bandwidth,
+        config: bool = False,
+        live: bool = False,
+        current: bool = False,
+    ) -> Result: ...
+    def iftune(
+        self,
+        domain: str | int,
+        interface: str,
+        *,
+        inbound: str | Bandwidth | None = None,
+        outbound: str | Bandwidth | None = None,
+        **where: bool,
+    ) -> InterfaceTune | Result:
+        """Read or set the limits of an interface. virsh: ``domiftune``.
+
+        `interface`: its name on the host or its MAC address. Without limits, the current ones, see `InterfaceTune`.
+        Otherwise they are set: `inbound` and `outbound` as dicts, ``{'average': 1000, 'peak': 5000}``, or as virsh has
+        them, ``'1000,5000,1024'``; an average of 0 takes them away. Where: `live`, `config`, `current`.
+        """
+        given = {"inbound": _rate(inbound), "outbound": _rate(outbound)}
+        return self._set_or_read("domiftune", _rates, given, domain=domain, interface=interface, **where)
+
+    def update_device(
+        self, domain: str | int, file: xml.Document, **options: Unpack[options.UpdateDeviceOptions]
+    ) -> Result:
+        """Change a device of a domain. virsh: ``update-device``.
+
+        `file` and where: as with `attach_device`; the device as it is to become, as complete as `conf` gives it.
+        ``force=True``: even if the guest has locked it.
+        """
+        return self._act("update-device", domain=domain, file=xml.device(file), **options)
+
+    @overload
+    def update_memory_device(
+        self,
+        domain: str | int,
+        *,
+        print_xml: Literal[False] = False,
+        **options: Unpack[options.UpdateMemoryDeviceOptions],
+    ) -> Result: ...
+    @overload
+    def update_memory_device(
+        self, domain: str | int, *, print_xml: Literal[True], **options: Unpack[options.UpdateMemoryDeviceOptions]
+    ) -> xml.Conf: ...
+    def update_memory_device(
+        self, domain: str | int, *, print_xml: bool = False, **options: Unpack[options.UpdateMemoryDeviceOptions]
+    ) -> Result | xml.Conf:
+        """Change a memory device of a domain. virsh: ``update-memory-device``.
+
+        `requested_size`: how much of a virtio-mem device the guest is to have, in KiB or with a unit (``'1GiB'``).
+        Which device, if there are several: its `alias`, or the number of its NUMA `node`. Where: `live`, `config`,
+        `current`. ``print_xml=True`` returns the device as it would become.
+        """
+        return self._act_or_print("update-memory-device", print_xml, domain=domain, **options)
+
+    def _act_or_print(self, command: str, print_xml: bool, /, **options: object) -> Result | xml.Conf:
+        if print_xml:
+            return self._read(command, xml.printed_device, print_xml=True, **options)
+        return self._act(command, **options)
+
+
+_LINKS: dict[LinkState, str] = {"up": ".* up", "down": ".* down"}
+
+
+def _joined(numbers: int | Sequence[int]) -> str:
+    return str(numbers) if isinstance(numbers, int) else ",".join(map(str, numbers))
+
+
+def _rate(given: str | Bandwidth | None) -> str | None:
+    """The limits of one direction as virsh has them."""
+    if not isinstance(given, Mapping):
+        return given
+    if unknown := given.keys() - Bandwidth.__annotations__.keys():
+        raise TypeError(f"a bandwidth has {', '.join(Bandwidth.__annotations__)}, not {', '.join(sorted(unknown))}")
+    return ",".join(str(given.get(name, "")) for name in Bandwidth.__annotations__)
+
+
+def _rates(output: str) -> InterfaceTune:
+    raw: dict[str, dict[str, str]] = {"inbound": {}, "outbound": {}}
+    for label, figure in text.pairs(output):
+        direction, _, name = label.strip().partition(".")
+        raw.setdefault(direction, {})[name] = figure
+    return {"inbound": text.typed(Bandwidth, raw["inbound"]), "outbound": text.typed(Bandwidth, raw["outbound"])}
+
+
+def _interfaces(output: str) -> list[ListedInterface]:
+    return [
+        {
+            "interface": xml.attribute(each, "target", "dev"),
+            "type": each.get("type", ""),
+            "source": xml.attribute(each, "source", "bridge", "dev", "network", "name", "path"),
+            "model": xml.attribute(each, "model", "type"),
+            "mac": xml.attribute(each, "mac", "address"),
+        }
+        for each in xml.root(output).iterfind("devices/interface")
+    ]
+
+
+# the name is padded to ten bytes and the hardware address to seventeen, so a name may hold blanks
+_ADDRESS = re.compile(rb" (.{10,}) ( {17}|(?=.{17})\S+ *)    (ipv4 {8}|ipv6 {8}|N/A {9}) (\S+)", re.DOTALL)
+
+
+def _addresses(output: str) -> dict[str, InterfaceAddresses]:
+    value: dict[str, InterfaceAddresses] = {}
+    for line in text.lines(output)[2:]:
+        row = _ADDRESS.fullmatch(line.encode("utf-8", "surrogateescape"))
+        if not row:
+            raise UnreadableOutputError(f"cannot read {line!r} in the addresses of a domain")
+        name, hwaddr, kind, address = (table.decoded(cell) for cell in row.groups())
+        name = name if len(row[1]) > 10 else name.rstrip(" ")
+        hwaddr = hwaddr.rstrip(" ")
+        found = value.setdefault(name, {"hwaddr": None if hwaddr in ("", "N/A") else hwaddr, "addresses": []})
+        if kind.strip() != "N/A":
+            ip, _, prefix = address.rpartition("/")
+            found["addresses"].append({"type": kind.strip(), "address": ip, "prefix": text.number(prefix)})
+    return value

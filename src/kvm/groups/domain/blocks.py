@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class BlockInfo(TypedDict):
     """The size of a disk in bytes: what the guest sees, what the image takes up, and how long the image is.
 
-    All are None for an empty drive.
+    Among all disks an empty drive is one with None; asked for by itself, it raises.
     """
 
     capacity: Quantity | None
@@ -62,9 +62,9 @@ class BlockStats(TypedDict, total=False):
 class BlockJob(TypedDict):
     """A job on a disk.
 
-    `type`: ``'copy'``, ``'commit'``, ``'active-commit'``, ``'pull'`` or ``'backup'``; `bandwidth` in bytes a second, 0
-    for no limit; `cur` of `end` are done. A copy or an active commit of which all is done follows the guest until it
-    is concluded.
+    `type`: ``'Block Copy'``, ``'Block Commit'``, ``'Active Block Commit'``, ``'Block Pull'`` or ``'Backup'``;
+    `bandwidth` in bytes a second, 0 for no limit; `cur` of `end` are done. A copy or an active commit of which all is
+    done follows the guest until it is concluded.
     """
 
     type: str
@@ -295,7 +295,8 @@ class Blocks(Group):
         """Copy a disk of a running domain, and keep the copy up to date. virsh: ``blockcopy``.
 
         To `dest`, a file (a block device with ``blockdev=True``) of a `format`, or to what `xml` says: a dict of
-        ``<disk>``, XML, an element or a path. The copy follows the guest until `blockjob` concludes it, or, with
+        ``<disk>``, XML, an element or a path. If the domain is defined, libvirt wants ``transient_job=True``, which
+        says that the job ends with this run of it. The copy follows the guest until `blockjob` concludes it, or, with
         ``pivot=True``, goes over to the copy, with ``finish=True`` stays with the disk. ``wait=True`` waits until all
         is copied, `timeout` seconds at most (then the job is aborted). ``shallow=True`` copies the uppermost image,
         ``reuse_external=True`` into a file that is there. ``print_xml=True`` returns the disk that this would copy to.

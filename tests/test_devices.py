@@ -302,9 +302,32 @@ def test_addresses_are_read_whatever_an_agent_calls_its_interfaces(guest: dict[s
     }
 
 
-def test_what_is_no_table_of_addresses_is_refused() -> None:
-    with pytest.raises(UnreadableOutputError):
-        devices._addresses("\n---\n vnet0      52:54:00:00:00:01    ipv7         fe80::1/64\n")
+def test_addresses_of_newer_releases_are_read() -> None:
+    printed = f""" Name           MAC address         Protocol   Address
+--------------------------------------------------------------------
+ lo                                 ipv4       127.0.0.1/8
+ Ethernet   2   {MAC}   ipv4       192.0.2.10/24
+ Ethernet   2   {MAC}   ipv6       fe80::1/64
+ \\xe6\\xbc\\xa2   N/A                 N/A        N/A
+
+"""
+    assert devices._addresses(printed) == {
+        "lo": {"hwaddr": None, "addresses": [{"type": "ipv4", "address": "127.0.0.1", "prefix": 8}]},
+        "Ethernet   2": {
+            "hwaddr": MAC,
+            "addresses": [
+                {"type": "ipv4", "address": "192.0.2.10", "prefix": 24},
+                {"type": "ipv6", "address": "fe80::1", "prefix": 64},
+            ],
+        },
+        "漢": {"hwaddr": None, "addresses": []},
+    }
+
+
+def test_what_are_no_addresses_is_refused() -> None:
+    for line in (f"vnet0      {MAC}    ipv7         fe80::1/64", f"vnet0 {MAC} ipv4 192.0.2.1/24"):
+        with pytest.raises(UnreadableOutputError):
+            devices._addresses(f" Name       MAC address          Protocol     Address\n---\n {line}\n")
 
 
 # -- disks
@@ -363,7 +386,7 @@ paths = st.text(
 
 
 @given(paths)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_source_comes_back(test_driver: Hypervisor, path: str) -> None:
     source = {"@type": "file", "source": {"@file": f"/{path}"}, "target": {"@dev": "vda"}}
     test_driver.domain.define(

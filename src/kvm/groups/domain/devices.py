@@ -502,21 +502,34 @@ def _interfaces(output: str) -> list[ListedInterface]:
     ]
 
 
-# the name is padded to ten bytes and the hardware address to seventeen, so a name may hold blanks
+# Before virsh 12 the addresses are no table, but lines of their own form: a name is padded to ten bytes and a hardware
+# address to seventeen, so that what is longer can be told, blanks and all.
+_HEADING = " Name       MAC address          Protocol     Address"
 _ADDRESS = re.compile(rb" (.{10,}) ( {17}|(?=.{17})\S+ *)    (ipv4 {8}|ipv6 {8}|N/A {9}) (\S+)", re.DOTALL)
+_UNKNOWN = ("", "-", "N/A")
 
 
 def _addresses(output: str) -> dict[str, InterfaceAddresses]:
+    heading, *below = text.lines(output) or [""]
     value: dict[str, InterfaceAddresses] = {}
-    for line in text.lines(output)[2:]:
-        row = _ADDRESS.fullmatch(line.encode("utf-8", "surrogateescape"))
-        if not row:
-            raise UnreadableOutputError(f"cannot read {line!r} in the addresses of a domain")
-        name, hwaddr, kind, address = (table.decoded(cell) for cell in row.groups())
-        name = name if len(row[1]) > 10 else name.rstrip(" ")
-        hwaddr = hwaddr.rstrip(" ")
-        found = value.setdefault(name, {"hwaddr": None if hwaddr in ("", "N/A") else hwaddr, "addresses": []})
-        if kind.strip() != "N/A":
-            ip, _, prefix = address.rpartition("/")
-            found["addresses"].append({"type": kind.strip(), "address": ip, "prefix": text.number(prefix)})
+    for row in map(_address, below[1:]) if heading == _HEADING else table.rows(output):
+        hwaddr = None if row["mac_address"] in _UNKNOWN else row["mac_address"]
+        found = value.setdefault(row["name"], {"hwaddr": hwaddr, "addresses": []})
+        if row["address"] not in _UNKNOWN:
+            address, _, prefix = row["address"].rpartition("/")
+            found["addresses"].append({"type": row["protocol"], "address": address, "prefix": text.number(prefix)})
     return value
+
+
+def _address(line: str) -> dict[str, str]:
+    """The cells of a line that is not of a table."""
+    row = _ADDRESS.fullmatch(line.encode("utf-8", "surrogateescape"))
+    if not row:
+        raise UnreadableOutputError(f"cannot read {line!r} in the addresses of a domain")
+    name, hwaddr, protocol, address = (table.decoded(cell) for cell in row.groups())
+    return {
+        "name": name if len(row[1]) > 10 else name.rstrip(" "),
+        "mac_address": hwaddr.rstrip(" "),
+        "protocol": protocol.rstrip(" "),
+        "address": address,
+    }

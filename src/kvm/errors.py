@@ -117,6 +117,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"invalid argument: (disk '?.*'? (was )?not found|invalid path|failed to find disk|'.*' is not a known interface)",
         r"[Ii]nterface .* not found",
         r"No (disk|interface) (found|with)|no memory device found|no device found with alias",
+        r"No graphical display|Failed to get VNC port",
     ),
     AlreadyExistsError: (
         r"operation failed: .*'.*' (already exists|is already defined|already in use)",
@@ -158,6 +159,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"unknown command",
         r"missing backend for pool type",
         r"command '.*' doesn't support option",
+        r"Optional flags or --rawstats are not supported",
     ),
     CommandTimeoutError: (r"Timed out during operation",),
     InvalidArgumentError: (
@@ -165,7 +167,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"XML (error|description|document failed to validate)",
         r"\([\w .]+\):\d+: ",
         r"unknown OS type",
-        r"Failed to (open file|get option|read file)",
+        r"Failed to (open file|get option|read file)|cannot read domain image",
         r"(Scaled n|N)umeric value",
         r"command '.*' requires",
         r"unexpected data",

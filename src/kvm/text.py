@@ -11,6 +11,7 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any, NotRequired, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -362,3 +363,41 @@ def figures(shape: type[T]) -> Callable[[str], T]:
         return typed(shape, {key(name): raw for _, name, raw in split})
 
     return read
+def padded(text: str, width: int) -> Iterator[tuple[str, str]]:
+    """The lines of an output that are a name, padded to a `width`, a colon, and a value, as ``(name, value)``.
+
+    A line that is not goes on with the value above.
+    """
+    name, value = "", ""
+    for each in lines(text):
+        found = re.match(r"([\w.-]+) *: ", each, re.ASCII)
+        if found and found.end() - 2 == max(width, len(found[1])):
+            if name:
+                yield name, value
+            name, value = found[1], each[found.end() :]
+        elif name:
+            value += f"\n{each}"
+        else:
+            raise UnreadableOutputError(f"expected a name and a value, not {each!r}")
+    if name:
+        yield name, value
+
+
+def nested(figures: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Values by names such as ``disk.0.name`` as dicts in dicts; where members are numbered or counted there is a list.
+
+    ``disk.count`` and what else there is beside the members becomes ``disk_count``.
+    """
+    tree: dict[str, Any] = {}
+    given = list(figures)
+    for name, value in given:
+        section = tree
+        *path, last = parts = name.split(".")
+        if any(part.isdecimal() and int(part) >= len(given) for part in parts):
+            raise UnreadableOutputError(f"{name!r} counts further than there are members")
+        for part in path:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise UnreadableOutputError(f"{name!r} is part of what is no list")
+        section[last] = value
+    return _with_lists(tree)

@@ -163,7 +163,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
     ),
     CommandTimeoutError: (r"Timed out during operation",),
     InvalidArgumentError: (
-        r"invalid argument",
+        r"invalid argument|numerical overflow",
         r"XML (error|description|document failed to validate)",
         r"\([\w .]+\):\d+: ",
         r"unknown OS type",
@@ -178,6 +178,9 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"Malformed device value",
         r"[Ii]nvalid (?!.* pointer)",
         r"Unknown (mode|data source|source type)",
+        r"Options? .* (are mutually exclusive|is required)",
+        r"(migrate: )?[Ii]nvalid (?!.* pointer)",
+        r"Unknown mode",
         r"option --.* already seen",
         r"[Uu]nable to parse",
         r"\w+ in vir\w+ must not be NULL",

@@ -118,6 +118,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"[Ii]nterface .* not found",
         r"No (disk|interface) (found|with)|no memory device found|no device found with alias",
         r"No graphical display|Failed to get VNC port",
+        r"No graphical display|Failed to get VNC port|no hostname found",
     ),
     AlreadyExistsError: (
         r"operation failed: .*'.*' (already exists|is already defined|already in use)",
@@ -163,7 +164,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
     ),
     CommandTimeoutError: (r"Timed out during operation",),
     InvalidArgumentError: (
-        r"invalid argument|numerical overflow",
+        r"invalid argument|numerical overflow|cannot parse json",
         r"XML (error|description|document failed to validate)",
         r"\([\w .]+\):\d+: ",
         r"unknown OS type",

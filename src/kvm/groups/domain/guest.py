@@ -108,7 +108,10 @@ class Guest(Group):
         return self._act("domfsfreeze", domain=domain, **options)
 
     def fsthaw(self, domain: str | int, **options: Unpack[options.DomfsthawOptions]) -> Result:
-        """Let a guest write to its file systems again. virsh: ``domfsthaw``. `mountpoint` as with `fsfreeze`."""
+        """Let a guest write to its file systems again. virsh: ``domfsthaw``.
+
+        All of them: QEMU's driver knows no `mountpoint` here.
+        """
         return self._act("domfsthaw", domain=domain, **options)
 
     def fsinfo(self, domain: str | int) -> list[Filesystem]:
@@ -118,7 +121,7 @@ class Guest(Group):
     def fstrim(self, domain: str | int, **options: Unpack[options.DomfstrimOptions]) -> Result:
         """Have a guest discard the blocks that its file systems do not use. virsh: ``domfstrim``.
 
-        ``mountpoint='/'``: of one only; `minimum`: leave free ranges alone that have less bytes.
+        `minimum`: leave free ranges alone that have less bytes. QEMU's driver knows no `mountpoint` here.
         """
         return self._act("domfstrim", domain=domain, **_in_bytes(options))
 
@@ -207,8 +210,8 @@ class Guest(Group):
         """Send a command to a guest's agent, past libvirt. virsh: ``qemu-agent-command``.
 
         `cmd`: ``{'execute': 'guest-ping'}`` or the same as JSON. Returns the answer, read from JSON: ``{'return':
-        {}}``. How long to wait for it: `timeout` in seconds, ``block=True`` for ever, ``async_=True`` not at all (then
-        it may be None).
+        {}}``. How long to wait for it: `timeout` in seconds, ``block=True`` for ever, ``async_=True`` not at all: an
+        agent that does not answer at once is taken for one that is not there.
         """
         return self._caller.call(reading(_qemu("qemu-agent-command", domain, cmd, options), _answer))
 

@@ -6,7 +6,7 @@ without KVM (a /dev/kvm that is there does not always work) in a few seconds. It
 
 - a root shell on the serial console, without a login, that prompts ``tiny# ``,
 - the guest agent on its channel, which can freeze file systems, set passwords and clocks, run commands, ...,
-- a disk ``/dev/vda`` with a file system on ``/mnt``, and drivers for more disks, also by SCSI,
+- a disk ``/dev/vda`` with a file system on ``/mnt``, and places for more disks, also by SCSI,
 - a network card of libvirt's type ``user``, configured as 10.0.2.15,
 - a power button that is heard: it powers off when asked to by ACPI, and reboots when asked to by the agent.
 """
@@ -147,6 +147,7 @@ class TinyGuest:
                     "source": {"@file": str(disk)},
                     "target": {"@dev": "vda", "@bus": "virtio"},
                 },
+                "controller": {"@type": "scsi", "@index": 0, "@model": "virtio-scsi"},
                 "interface": {"@type": "user", "model": {"@type": "virtio"}},
                 "console": {"@type": "pty"},
                 "channel": {"@type": "unix", "target": {"@type": "virtio", "@name": "org.qemu.guest_agent.0"}},

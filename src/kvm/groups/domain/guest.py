@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Json: TypeAlias = Any
 """What a JSON document becomes: dicts, lists, texts, numbers, booleans, None."""
 
-QemuCommand: TypeAlias = Mapping[str, object] | str | Sequence[str]
-"""A command of QEMU's monitor or of the guest agent: a dict, JSON as text, or words."""
+QemuCommand: TypeAlias = Mapping[str, object] | str
+"""A command of QEMU's monitor or of the guest agent: a dict, the same as JSON, or, for the monitor, its name."""
 
 
 class Filesystem(TypedDict):
@@ -226,14 +226,20 @@ class Guest(Group):
         human monitor, such as ``'info block'``, and returns text.
         """
         read = _said if options.get("hmp") else _returned if options.get("return_value") else _answer
-        return self._caller.call(reading(_qemu("qemu-monitor-command", domain, cmd, options), read))
+        said = cmd if options.get("hmp") else _named(cmd)
+        return self._caller.call(reading(_qemu("qemu-monitor-command", domain, said, options), read))
 
 
 def _qemu(command: str, domain: str | int, cmd: QemuCommand, options: Mapping[str, object]) -> Command:
     """A command that may do anything, so it is never repeated by itself."""
-    words = json.dumps(cmd) if isinstance(cmd, Mapping) else cmd if isinstance(cmd, str) else list(cmd)
     exact = {name: value for name, value in options.items() if name not in ("pretty", "return_value")}
-    return Command(command, {"domain": domain, **exact, "cmd": words}, reads=False)
+    word = cmd if isinstance(cmd, str) else json.dumps(cmd)
+    return Command(command, {"domain": domain, **exact, "cmd": word}, reads=False)
+
+
+def _named(cmd: QemuCommand) -> QemuCommand:
+    """A command of the monitor, also if only its name is given, which older virsh does not understand."""
+    return {"execute": cmd} if isinstance(cmd, str) and re.fullmatch(r"[\w.-]+", cmd) else cmd
 
 
 def _answer(output: str) -> Json:

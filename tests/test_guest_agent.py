@@ -28,7 +28,7 @@ from kvm import (
     UnreadableOutputError,
     text,
 )
-from kvm.groups.domain.guest import Guest, _guest_info, _time
+from kvm.groups.domain.guest import Guest, _answer, _guest_info, _time
 from libvirtd import Libvirtd
 
 MIB = 1024**2
@@ -409,6 +409,7 @@ def test_what_a_guest_says_can_do_no_harm() -> None:
         "disk.0.partition    : perhaps\n",
         "user.0.login-time   : 99999999999999999999999\n",
         "no name and value\n",
+        f"os{'.a' * 20_000}: x\n",
     ):
         with pytest.raises(UnreadableOutputError):
             _guest_info(said)
@@ -417,6 +418,14 @@ def test_what_a_guest_says_can_do_no_harm() -> None:
     }
     assert _guest_info("\n") == {}
     assert _guest_info("load.1m             : 0.250000\n") == {"load": {"1m": 0.25}}
+
+
+def test_an_answer_is_json() -> None:
+    assert _answer('{"return": 18446744073709551615}\n') == {"return": 2**64 - 1}
+    assert _answer("\n") is None
+    for wrong in ("{", "[" * 200_000, "9" * 5000):
+        with pytest.raises(UnreadableOutputError):
+            _answer(wrong)
 
 
 def test_a_time_is_a_time() -> None:

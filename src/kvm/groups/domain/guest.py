@@ -154,9 +154,11 @@ class Guest(Group):
     @overload
     def time(self, domain: str | int) -> datetime: ...
     @overload
-    def time(
-        self, domain: str | int, *, now: bool = False, sync: bool = False, time: datetime | int | str | None = None
-    ) -> datetime | Result: ...
+    def time(self, domain: str | int, *, now: Literal[True]) -> Result: ...
+    @overload
+    def time(self, domain: str | int, *, sync: Literal[True]) -> Result: ...
+    @overload
+    def time(self, domain: str | int, *, time: datetime | int | str) -> Result: ...
     def time(
         self, domain: str | int, *, now: bool = False, sync: bool = False, time: datetime | int | str | None = None
     ) -> datetime | Result:
@@ -233,7 +235,7 @@ class Guest(Group):
 def _qemu(command: str, domain: str | int, cmd: QemuCommand, options: Mapping[str, object]) -> Command:
     """A command that may do anything, so it is never repeated by itself."""
     exact = {name: value for name, value in options.items() if name not in ("pretty", "return_value")}
-    word = cmd if isinstance(cmd, str) else json.dumps(cmd)
+    word = cmd if isinstance(cmd, str) else json.dumps(dict(cmd))
     return Command(command, {"domain": domain, **exact, "cmd": word}, reads=False)
 
 
@@ -246,7 +248,7 @@ def _answer(output: str) -> Json:
     """What JSON says; None for nothing."""
     try:
         return json.loads(output) if output.strip() else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableOutputError(f"no JSON: {error}: {output!r}") from error
 
 
@@ -323,7 +325,7 @@ def _guest_info(output: str) -> dict[str, Any]:
         return text.nested(
             (name, _KINDS.get(name.rpartition(".")[2], str)(raw)) for name, raw in text.padded(output, 20)
         )
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise UnreadableOutputError(f"cannot read what the guest says: {error}") from error
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import kvm
 import unix
 from kvm import (
+    CommandTimeoutError,
     Hypervisor,
     InvalidArgumentError,
     InvalidStateError,
@@ -526,6 +526,17 @@ def test_a_copy_goes_where_a_dict_says_and_may_be_ended(start: Starter, tmp_path
     assert backing(hypervisor) == ["d"]
 
 
+def test_a_copy_that_takes_too_long_is_aborted(start: Starter, tmp_path: Path) -> None:
+    path = image(tmp_path / "a")
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 8M", path], check=True, capture_output=True)
+    domain = start(disk=disk(path)).domain
+    with pytest.raises(CommandTimeoutError, match="Copy aborted"):
+        domain.blockcopy(
+            "guest", "vda", dest=str(tmp_path / "b"), bandwidth="10KiB", format="qcow2", transient_job=True, timeout=1
+        )
+    assert domain.blockjob("guest", "vda") is None
+
+
 def test_images_are_committed_and_pulled(start: Starter, tmp_path: Path) -> None:
     base = image(tmp_path / "base")
     middle = image(tmp_path / "middle", "-b", str(base), "-F", "qcow2")
@@ -552,11 +563,7 @@ def test_a_backup_is_begun_and_told_about(start: Starter, tmp_path: Path) -> Non
     vda = {"@name": "vda", "@type": "file", "scratch": {"@file": str(tmp_path / "scratch")}}
     server = {"@transport": "unix", "@socket": str(tmp_path / "s")}
     backup = {"@mode": "pull", "server": server, "disks": {"disk": [vda, {"@name": "vdb", "@backup": False}]}}
-    checkpoint = tmp_path / "checkpoint.xml"
-    checkpoint.write_text(kvm.to_xml("domaincheckpoint", {"name": "first"}))
-    with pytest.raises(InvalidArgumentError, match="has to be a path"):
-        domain.backup_begin("guest", backup, {"name": "first"})
-    assert domain.backup_begin("guest", backup, checkpoint).status
+    assert domain.backup_begin("guest", backup, {"name": "first"}).status
     assert domain.backup_conf("guest")["disks"]["disk"][0]["scratch"] == vda["scratch"]
     assert domain.backup_conf("guest", xpath="//disk[@backup='yes']/@name") == ["vda"]
     assert domain.blockjob("guest", "vda")["type"] == "Backup"  # type: ignore[index]

@@ -162,7 +162,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"command '.*' doesn't support option",
         r"Optional flags or --rawstats are not supported",
     ),
-    CommandTimeoutError: (r"Timed out during operation",),
+    CommandTimeoutError: (r"Timed out during operation", r"(Copy|Commit|Pull) aborted"),
     InvalidArgumentError: (
         r"invalid argument|numerical overflow|cannot parse json",
         r"XML (error|description|document failed to validate)",

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any, NotRequired, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -24,7 +23,6 @@ T = TypeVar("T")
 _TRUE = frozenset({"yes", "enable", "enabled", "on"})
 _FALSE = frozenset({"no", "disable", "disabled", "off"})
 _NONE = frozenset({"", "-", "unknown", "no limit", "no autostart", "-nan%", "nan%"})
-_NONE = frozenset({"", "-", "unknown", "no autostart", "no limit", "-nan%", "nan%"})
 
 
 @cache
@@ -353,6 +351,8 @@ def tree(text: str) -> Tree:
             raise UnreadableOutputError(f"cannot tell what {each!r} is a branch of")
         path[depth + 1 :] = [path[depth].setdefault(name, {})]
     return value
+
+
 def figures(shape: type[T]) -> Callable[[str], T]:
     """A reader of ``thing figure 5`` lines, each beginning with what was asked about, into the TypedDict `shape`."""
 
@@ -363,6 +363,8 @@ def figures(shape: type[T]) -> Callable[[str], T]:
         return typed(shape, {key(name): raw for _, name, raw in split})
 
     return read
+
+
 def padded(text: str, width: int) -> Iterator[tuple[str, str]]:
     """The lines of an output that are a name, padded to a `width`, a colon, and a value, as ``(name, value)``.
 

@@ -182,11 +182,15 @@ def root(text: str) -> etree._Element:
 
 def conf(text: str) -> Conf:
     """The content of the document that virsh printed, without its root's tag."""
+    (value,) = _read_printed(text, _roots()).values()
+    return value if isinstance(value, dict) else {}
+
+
+def _read_printed(text: str, places: Mapping[str, Place]) -> dict[str, Any]:
     try:
-        (value,) = read(_printed(text), _roots()).values()
+        return read(_printed(text), places)
     except InvalidArgumentError as error:
         raise UnreadableOutputError(f"virsh printed no XML: {error}") from error
-    return value if isinstance(value, dict) else {}
 
 
 def _printed(text: str) -> str:
@@ -275,10 +279,9 @@ def device(given: Document) -> bytes | str:
 
 def printed_device(text: str) -> Conf:
     """The device that virsh printed, as a dict of its tag."""
-    element = root(text)
     _, below_domain = _roots()["domain"]
     _, below_devices = below_domain["devices"]
-    return {str(element.tag): _value(element, below_devices.get(str(element.tag), _UNKNOWN))}
+    return _read_printed(text, below_devices)
 
 
 def attribute(element: etree._Element, child: str, *names: str) -> str | None:

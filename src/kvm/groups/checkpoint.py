@@ -123,9 +123,7 @@ class Checkpoint(Group):
         ``print_xml=True`` it is not set: the dict that `create` would take comes back.
         """
         given = {"domain": domain, "name": name, "description": description, **options}
-        if print_xml:
-            return self._read("checkpoint-create-as", xml.conf, print_xml=True, **given)
-        return self._act("checkpoint-create-as", **given)
+        return self._act_or_print(xml.conf, "checkpoint-create-as", print_xml, **given)
 
     def delete(
         self, domain: str | int, checkpointname: str, **options: Unpack[options.CheckpointDeleteOptions]

@@ -39,6 +39,14 @@ class Group:
 
         return self._caller.call(editing(tag, read, command, function, check=self._caller.check))
 
+    def _act_or_print(
+        self, parse: Callable[[str], xml.Conf], command: str, print_xml: bool, /, **options: object
+    ) -> Result | xml.Conf:
+        """The result of a command, or with `print_xml` what `parse` makes of the XML that it would act with."""
+        if print_xml:
+            return self._read(command, parse, print_xml=True, **options)
+        return self._act(command, **options)
+
     def _list(self, command: str, shape: type[T], /, **options: object) -> dict[str, T]:
         """The rows of a table by name, as TypedDicts `shape`, of a command that has exact names with ``--name``."""
         return self._caller.call(listing(Command(command, options), Command(command, {**options, "name": True}), shape))

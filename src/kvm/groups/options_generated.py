@@ -252,8 +252,6 @@ class CheckpointCreateOptions(TypedDict, total=False):
 class CheckpointCreateAsOptions(TypedDict, total=False):
     """virsh: ``checkpoint-create-as``."""
 
-    name: str
-    description: str
     quiesce: bool
     diskspec: str | Sequence[str]
 
@@ -1651,8 +1649,6 @@ class SnapshotCreateOptions(TypedDict, total=False):
 class SnapshotCreateAsOptions(TypedDict, total=False):
     """virsh: ``snapshot-create-as``."""
 
-    name: str
-    description: str
     no_metadata: bool
     halt: bool
     disk_only: bool

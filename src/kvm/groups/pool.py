@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overload
 
 from kvm import text, xml
 from kvm.errors import NotFoundError
@@ -97,17 +97,27 @@ class Pool(Group):
         """
         return self._act("pool-create", file=xml.document("pool", file), **options)
 
-    def create_as(self, name: str, type: str, **options: Unpack[options.PoolCreateAsOptions]) -> Result:
+    @overload
+    def create_as(
+        self, name: str, type: str, *, print_xml: Literal[False] = False, **options: Unpack[options.PoolCreateAsOptions]
+    ) -> Result: ...
+    @overload
+    def create_as(
+        self, name: str, type: str, *, print_xml: Literal[True], **options: Unpack[options.PoolCreateAsOptions]
+    ) -> xml.Conf: ...
+    def create_as(
+        self, name: str, type: str, *, print_xml: bool = False, **options: Unpack[options.PoolCreateAsOptions]
+    ) -> Result | xml.Conf:
         """Start a transient pool of a type (``'dir'``, ``'netfs'``, ...) without XML. virsh: ``pool-create-as``.
 
         Where it is: `target`; what it is made of: `source_host`, `source_path`, `source_dev`, `source_name`,
         `source_format`, `source_initiator`, `source_protocol_ver`; who may use that: `auth_type`, `auth_username`, and
         `secret_usage` or `secret_uuid`; a SCSI adapter: `adapter_name`, or `adapter_wwnn` and `adapter_wwpn`, with
         `adapter_parent` or what begins so. `build`, `overwrite` and `no_overwrite` as with `create`. With
-        ``print_xml=True`` nothing is created, and the result's `stdout` is the XML. virsh puts the texts into that as
-        they are: where one has a ``&``, ``<`` or ``'``, use `create`.
+        ``print_xml=True`` nothing is created: the dict that `create` would take comes back. virsh puts the texts into
+        XML as they are: where one has a ``&``, ``<`` or ``'``, use `create`.
         """
-        return self._act("pool-create-as", name=name, type=type, **options)
+        return self._act_or_print(xml.conf, "pool-create-as", print_xml, name=name, type=type, **options)
 
     def define(self, file: xml.Document, **options: Unpack[options.PoolDefineOptions]) -> Result:
         """Define a pool, or change the definition of the one with its UUID. It is not started. virsh: ``pool-define``.
@@ -116,12 +126,22 @@ class Pool(Group):
         """
         return self._act("pool-define", file=xml.document("pool", file), **options)
 
-    def define_as(self, name: str, type: str, **options: Unpack[options.PoolDefineAsOptions]) -> Result:
+    @overload
+    def define_as(
+        self, name: str, type: str, *, print_xml: Literal[False] = False, **options: Unpack[options.PoolDefineAsOptions]
+    ) -> Result: ...
+    @overload
+    def define_as(
+        self, name: str, type: str, *, print_xml: Literal[True], **options: Unpack[options.PoolDefineAsOptions]
+    ) -> xml.Conf: ...
+    def define_as(
+        self, name: str, type: str, *, print_xml: bool = False, **options: Unpack[options.PoolDefineAsOptions]
+    ) -> Result | xml.Conf:
         """Define a pool of a type without XML. It is not started. virsh: ``pool-define-as``.
 
         The options are those of `create_as` but `build`, `overwrite` and `no_overwrite`.
         """
-        return self._act("pool-define-as", name=name, type=type, **options)
+        return self._act_or_print(xml.conf, "pool-define-as", print_xml, name=name, type=type, **options)
 
     def delete(self, pool: str) -> Result:
         """Remove what an inactive pool is in, as `build` made it; data in it may be lost. virsh: ``pool-delete``.

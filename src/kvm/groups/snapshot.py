@@ -148,9 +148,7 @@ class Snapshot(Group):
         back.
         """
         given = {"domain": domain, "name": name, "description": description, **options}
-        if print_xml:
-            return self._read("snapshot-create-as", xml.conf, print_xml=True, **given)
-        return self._act("snapshot-create-as", **given)
+        return self._act_or_print(xml.conf, "snapshot-create-as", print_xml, **given)
 
     @overload
     def current(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overload
 
 from kvm import table, text, xml
 from kvm.errors import NotFoundError, UnreadableOutputError
@@ -55,13 +55,24 @@ class Volume(Group):
     Sizes are whole numbers of bytes, or of a unit in text (``'10G'`` is 10 GiB, ``'10GB'`` is 10**10 bytes).
     """
 
-    def clone(self, vol: str, newname: str, **options: Unpack[options.VolCloneOptions]) -> Result:
+    @overload
+    def clone(
+        self, vol: str, newname: str, *, print_xml: Literal[False] = False, **options: Unpack[options.VolCloneOptions]
+    ) -> Result: ...
+    @overload
+    def clone(
+        self, vol: str, newname: str, *, print_xml: Literal[True], **options: Unpack[options.VolCloneOptions]
+    ) -> xml.Conf: ...
+    def clone(
+        self, vol: str, newname: str, *, print_xml: bool = False, **options: Unpack[options.VolCloneOptions]
+    ) -> Result | xml.Conf:
         """Copy a volume to a new one in the same pool. virsh: ``vol-clone``.
 
         ``reflink=True`` shares blocks with the old one where the file system can, ``prealloc_metadata=True`` allocates
-        the metadata of an image. With ``print_xml=True`` nothing is created, and the result's `stdout` is the XML.
+        the metadata of an image. With ``print_xml=True`` nothing is created: what the copy would be comes back as
+        a dict.
         """
-        return self._act("vol-clone", vol=vol, newname=newname, **options)
+        return self._act_or_print(xml.conf, "vol-clone", print_xml, vol=vol, newname=newname, **options)
 
     @overload
     def conf(self, vol: str, *, xpath: None = None, **options: Unpack[options.VolDumpxmlOptions]) -> xml.Conf: ...
@@ -85,6 +96,34 @@ class Volume(Group):
         """
         return self._act("vol-create", pool=pool, file=xml.document("volume", file), **options)
 
+    @overload
+    def create_as(
+        self,
+        pool: str,
+        name: str,
+        capacity: int | str,
+        *,
+        allocation: int | str | None = None,
+        format: str | None = None,
+        backing_vol: str | None = None,
+        backing_vol_format: str | None = None,
+        prealloc_metadata: bool = False,
+        print_xml: Literal[False] = False,
+    ) -> Result: ...
+    @overload
+    def create_as(
+        self,
+        pool: str,
+        name: str,
+        capacity: int | str,
+        *,
+        allocation: int | str | None = None,
+        format: str | None = None,
+        backing_vol: str | None = None,
+        backing_vol_format: str | None = None,
+        prealloc_metadata: bool = False,
+        print_xml: Literal[True],
+    ) -> xml.Conf: ...
     def create_as(
         self,
         pool: str,
@@ -97,17 +136,19 @@ class Volume(Group):
         backing_vol_format: str | None = None,
         prealloc_metadata: bool = False,
         print_xml: bool = False,
-    ) -> Result:
+    ) -> Result | xml.Conf:
         """Create a volume without XML. virsh: ``vol-create-as``.
 
         `allocation`: how much of its `capacity` to allocate at once (all, if it is not given); `format`: ``'qcow2'``
         for instance; `backing_vol`: the name, key or path of a volume that it is to be an overlay of, with the format
         `backing_vol_format`. ``prealloc_metadata=True`` allocates the metadata of an image. With ``print_xml=True``
-        nothing is created, and the result's `stdout` is the XML. virsh puts the texts into that as they are: where one
-        has a ``&`` or ``<``, use `create`.
+        nothing is created: the dict that `create` would take comes back. virsh puts the texts into XML as they are:
+        where one has a ``&`` or ``<``, use `create`.
         """
-        return self._act(
+        return self._act_or_print(
+            xml.conf,
             "vol-create-as",
+            print_xml,
             pool=pool,
             name=name,
             capacity=_size(capacity),
@@ -116,7 +157,6 @@ class Volume(Group):
             backing_vol=backing_vol,
             backing_vol_format=backing_vol_format,
             prealloc_metadata=prealloc_metadata,
-            print_xml=print_xml,
         )
 
     def create_from(

@@ -58,10 +58,9 @@ class Command:
                     words.append(f"--{option}={_word(self.name, option, one)}")
         return words
 
-    def input(self) -> bytes | None:
-        """What virsh shall find on standard input."""
-        contents = [value for value in self.options.values() if isinstance(value, bytes)]
-        return contents[0] if contents else None
+    def contents(self) -> list[bytes]:
+        """What virsh shall find in files: the first on standard input, where `words` has it look for each."""
+        return [value for value in self.options.values() if isinstance(value, bytes)]
 
 
 def _word(command: str, option: str, value: object) -> str:
@@ -79,15 +78,18 @@ def _word(command: str, option: str, value: object) -> str:
 
 def failure(words: Sequence[str], result: Result) -> KvmError:
     """The error that a failed command means, be it virsh that does not know the words or libvirt that refuses."""
-    hidden = manners.secrets(words)
-    command = [manners.masked(word, hidden) for word in words]
-    stderr = manners.masked(result.stderr, hidden)
-    first = stderr.partition("\n")[0]
+    first = result.stderr.partition("\n")[0]
     if re.match(r"error: (unknown command: |command '.*' doesn't support option )", first):
-        error = _unknown_to_this_virsh(command)
-        error.command, error.stderr, error.return_code = command, stderr, result.return_code
-        return error
-    return errors.from_stderr(command, stderr, result.return_code)
+        error = _unknown_to_this_virsh(words)
+        error.return_code = result.return_code
+    else:  # a job that was aborted says so on standard output
+        said = result.stderr if result.stderr.strip() else result.stdout
+        error = errors.from_stderr(words, said, result.return_code)
+    hidden = manners.secrets(words)
+    error.args = tuple(manners.masked(text, hidden) for text in error.args)
+    error.command = [manners.masked(word, hidden) for word in words]
+    error.stderr = manners.masked(result.stderr, hidden)
+    return error
 
 
 def _unknown_to_this_virsh(words: Sequence[str]) -> KvmError:

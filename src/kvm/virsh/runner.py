@@ -58,13 +58,13 @@ class Runner:
         ahead: list[_Line] = []
         for command in commands:
             line = _Line(command.name, command.words(), reads=command.reads)
-            data = command.input()
-            if self._goes_live(line) and data is None:
+            contents = command.contents()
+            if self._goes_live(line) and not contents:
                 ahead.append(line)
                 continue
             results += self._live(ahead, _moved(early, len(results)))
             ahead = []
-            results.append(self._apart(line, data))
+            results.append(self._apart(line, contents))
         return (*results, *self._live(ahead, _moved(early, len(results))))
 
     def run_words(self, words: Sequence[str]) -> Result:
@@ -81,12 +81,42 @@ class Runner:
             return False
         return self._in_process or line.name not in manners.LONG
 
-    def _apart(self, line: _Line, data: bytes | None) -> Result:
-        """Run a command in a process of its own; but what changes a driver in virsh has to go there, by a file."""
-        if data is None or not (self._in_process and prompt.carries(line.words)):
-            result = self._processes.run_words(line.words, data, reads=line.reads)
-            again = line.reads and _is_lost(line, result)
-            return self._processes.run_words(line.words, data, reads=True) if again else result
+    def _apart(self, line: _Line, contents: Sequence[bytes]) -> Result:
+        """Run a command in a process of its own; but what changes a driver in virsh has to go there, by a file.
+
+        So has a second content, as there is one standard input.
+        """
+        live = bool(contents) and self._in_process and prompt.carries(line.words)
+        by_file = contents if live else contents[1:]
+        if not by_file:
+            return self._in_process_of_its_own(line, contents[0] if contents else None)
+        places = [place for place, word in enumerate(line.words) if word.endswith(f"={STDIN}")][-len(by_file) :]
+        words, paths = list(line.words), []
+        try:
+            for place, data in zip(places, by_file, strict=True):
+                path = self._put(line, data)
+                if isinstance(path, Result):
+                    return path
+                paths.append(path)
+                words[place] = words[place].replace(f"={STDIN}", f"={path}")
+            moved = _Line(line.name, words, reads=line.reads)
+            result = self._live([moved])[0] if live else self._in_process_of_its_own(moved, contents[0])
+        finally:
+            if paths:
+                with contextlib.suppress(unix.UnixError):
+                    self._host.run(["rm", "-f", *paths])
+        stdout, stderr = result.stdout, result.stderr
+        for path in paths:
+            stdout, stderr = stdout.replace(path, STDIN), stderr.replace(path, STDIN)
+        return Result(result.return_code, stdout, stderr)
+
+    def _in_process_of_its_own(self, line: _Line, data: bytes | None) -> Result:
+        result = self._processes.run_words(line.words, data, reads=line.reads)
+        again = line.reads and _is_lost(line, result)
+        return self._processes.run_words(line.words, data, reads=True) if again else result
+
+    def _put(self, line: _Line, data: bytes) -> str | Result:
+        """The path of a new file with `data` on the host, or the result of a command that could not get there."""
         try:
             written, path, stderr = self._host.run(["sh", "-c", _TO_FILE], input=data)
         except (unix.ConnectError, unix.ConnectionLostError) as error:
@@ -95,13 +125,7 @@ class Runner:
             return timed_out(error.timeout)
         if not written:
             raise KvmError(f"virsh {line.name}: cannot put the XML into a file on {self._host}: {stderr.strip()}")
-        try:
-            words = [word.replace(f"={STDIN}", f"={path}") for word in line.words]
-            (result,) = self._live([_Line(line.name, words, reads=line.reads)])
-        finally:
-            with contextlib.suppress(unix.UnixError):
-                self._host.run(["rm", "-f", path])
-        return Result(result.return_code, *(text.replace(path, STDIN) for text in (result.stdout, result.stderr)))
+        return path
 
     def _live(self, lines: Sequence[_Line], early: Early | None = None) -> list[Result]:
         """Run commands through a live virsh; those that only read once more, if it was lost with them."""

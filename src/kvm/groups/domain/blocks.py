@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, overload
 
 from kvm import table, text, xml
-from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputError
+from kvm.errors import NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from unix.result import Result
@@ -411,13 +411,10 @@ def _job(options: Mapping[str, object]) -> dict[str, object]:
 
 def _backup(backup: xml.Document | None, checkpoint: xml.Document | None) -> dict[str, object]:
     """The two documents of a backup."""
-    files = {
+    return {
         "backupxml": None if backup is None else xml.document("domainbackup", backup),
         "checkpointxml": None if checkpoint is None else xml.document("domaincheckpoint", checkpoint),
     }
-    if all(isinstance(file, bytes) for file in files.values()):
-        raise InvalidArgumentError("virsh has one standard input: one of backup and checkpoint has to be a path")
-    return {**files}
 
 
 def _by_path(figures: object) -> object:

@@ -132,7 +132,9 @@ class Devices(Group):
         more: `targetbus`, `cache`, `io`, `serial`, `wwn`, `alias`, `address`, `iothread`, ... Where to: as with
         `attach_device`. ``print_xml=True`` returns the device that this would attach.
         """
-        return self._act_or_print("attach-disk", print_xml, domain=domain, source=source, target=target, **options)
+        return self._act_or_print(
+            xml.printed_device, "attach-disk", print_xml, domain=domain, source=source, target=target, **options
+        )
 
     @overload
     def attach_interface(
@@ -170,7 +172,9 @@ class Devices(Group):
         `script`, ``inbound='average,peak,burst,floor'`` and `outbound` (see `Bandwidth`). Where to: as with
         `attach_device`. ``print_xml=True`` returns the device that this would attach.
         """
-        return self._act_or_print("attach-interface", print_xml, domain=domain, type=type, source=source, **options)
+        return self._act_or_print(
+            xml.printed_device, "attach-interface", print_xml, domain=domain, type=type, source=source, **options
+        )
 
     @overload
     def change_media(
@@ -200,7 +204,7 @@ class Devices(Group):
         ``force=True`` even if the guest has locked the drive. Where to: `live`, `config`, `current`.
         ``print_xml=True`` returns the device as it would become.
         """
-        return self._act_or_print("change-media", print_xml, domain=domain, path=path, **options)
+        return self._act_or_print(xml.printed_device, "change-media", print_xml, domain=domain, path=path, **options)
 
     def detach_device(
         self, domain: str | int, file: xml.Document, **options: Unpack[options.DetachDeviceOptions]
@@ -247,7 +251,7 @@ class Devices(Group):
         `target`: its name in the domain (``'vdb'``) or its source. Where from: as with `attach_device`.
         ``print_xml=True`` returns the device that this would detach.
         """
-        return self._act_or_print("detach-disk", print_xml, domain=domain, target=target, **options)
+        return self._act_or_print(xml.printed_device, "detach-disk", print_xml, domain=domain, target=target, **options)
 
     @overload
     def detach_interface(
@@ -270,7 +274,7 @@ class Devices(Group):
         with `attach_device`. ``print_xml=True`` returns the device that this would detach; from the running domain or
         from the definition, not from both.
         """
-        return self._act_or_print("detach-interface", print_xml, domain=domain, **options)
+        return self._act_or_print(xml.printed_device, "detach-interface", print_xml, domain=domain, **options)
 
     def fd_associate(
         self,
@@ -330,7 +334,7 @@ class Devices(Group):
         domain. ``print_xml=True`` returns the device as it would become.
         """
         return self._act_or_print(
-            "domif-setlink", print_xml, domain=domain, interface=interface, state=state, **options
+            xml.printed_device, "domif-setlink", print_xml, domain=domain, interface=interface, state=state, **options
         )
 
     def ifaddr(
@@ -457,12 +461,7 @@ class Devices(Group):
         Which device, if there are several: its `alias`, or the number of its NUMA `node`. Where: `live`, `config`,
         `current`. ``print_xml=True`` returns the device as it would become.
         """
-        return self._act_or_print("update-memory-device", print_xml, domain=domain, **options)
-
-    def _act_or_print(self, command: str, print_xml: bool, /, **options: object) -> Result | xml.Conf:
-        if print_xml:
-            return self._read(command, xml.printed_device, print_xml=True, **options)
-        return self._act(command, **options)
+        return self._act_or_print(xml.printed_device, "update-memory-device", print_xml, domain=domain, **options)
 
 
 _LINKS: dict[LinkState, str] = {"up": ".* up", "down": ".* down"}

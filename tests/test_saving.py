@@ -67,6 +67,9 @@ def test_a_saved_domain_goes_on_from_its_file(hypervisor: Hypervisor, tmp_path: 
     domain.save_define(file, {**domain.save_conf(file), "title": "redefined"}, paused=True)
     assert domain.save_conf(str(file))["title"] == "redefined"
 
+    domain.save_edit(file, lambda conf: conf.update(title="edited"), paused=True)
+    assert domain.save_conf(file)["title"] == "edited"
+    domain.save_edit(file, lambda conf: conf.update(title="redefined"), paused=True)
     domain.restore(file, bypass_cache=False)
     assert (domain.state("guest"), domain.conf("guest")["title"]) == ("paused", "redefined")
     domain.save("guest", file, running=True, xml={**domain.conf("guest", migratable=True), "title": "another"})
@@ -83,6 +86,8 @@ def test_a_managed_save_is_found_by_the_next_start(hypervisor: Hypervisor) -> No
     assert domain.list(all=True, managed_save=True)["guest"]["state"] == "saved"
     conf = domain.managedsave_conf("guest")
     assert conf["name"] == "guest"
+    domain.managedsave_edit("guest", lambda conf: conf.update(title="edited"))
+    assert domain.managedsave_conf("guest")["title"] == "edited"
     domain.managedsave_define("guest", {**conf, "title": "redefined"}, running=True)
     assert domain.managedsave_conf("guest", xpath="/domain/title/text()") == ["redefined"]
     domain.start("guest")
@@ -251,12 +256,15 @@ Background = Callable[[Callable[[], object]], list[KvmError]]
 def test_a_domain_moves_to_another_host(hypervisor: Hypervisor, other: Hypervisor, vast: str) -> None:
     uuid = hypervisor.domain.uuid(vast)
     arrived = {**hypervisor.domain.conf(vast, migratable=True), "title": "arrived"}
+    defined = {**hypervisor.domain.conf(vast, inactive=True), "title": "defined there"}
     options = {"live": True, "persistent": True, "undefinesource": True, "bandwidth": "1 GiB/s"}
+    options |= {"persistent_xml": defined}
     moved = hypervisor.domain.migrate(vast, str(other.uri), xml=arrived, migrateuri="tcp://127.0.0.1", **options)  # type: ignore[arg-type]
     assert moved.status
     assert hypervisor.list_domains(all=True) == {}
     assert (other.domain.uuid(vast), other.domain.state(vast)) == (uuid, "running")
     assert other.domain.conf(vast)["title"] == "arrived"
+    assert other.domain.conf(vast, inactive=True)["title"] == "defined there"
     info = other.domain.jobinfo(vast, completed=True)
     assert info is not None
     assert (info["type"], info["operation"]) == ("completed", "incoming migration")
@@ -298,11 +306,6 @@ def test_a_migration_goes_on_at_the_other_end(
     until(lambda: vast not in domain.list())
     assert other.domain.state(vast) == "running"
     assert raised == []
-
-
-def test_of_two_documents_one_is_a_path(hypervisor: Hypervisor) -> None:
-    with pytest.raises(InvalidArgumentError, match="one at least is the path"):
-        hypervisor.domain.migrate("guest", "qemu:///system", xml=GUEST, persistent_xml=GUEST)
 
 
 # -- readers

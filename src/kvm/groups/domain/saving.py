@@ -11,7 +11,8 @@ from kvm import text
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
-from kvm.xml import Conf, Document, Node, asked, conf, document, unwrapped
+from kvm.virsh.command import Command
+from kvm.xml import Conf, Document, Editor, Node, asked, conf, document, unwrapped
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -110,6 +111,19 @@ class Saving(Group):
         """
         return self._act("managedsave-define", domain=domain, xml=document("domain", xml), **options)
 
+    def managedsave_edit(
+        self, domain: str | int, function: Editor, *, running: bool = False, paused: bool = False
+    ) -> Result:
+        """Change the configuration in a domain's managed save. virsh: ``managedsave-edit``.
+
+        `function` is given it as a dict, secrets included, and changes it or returns another one; what may differ, and
+        `running` and `paused`, as with `managedsave_define`. `ChangedMeanwhileError` if somebody else has changed it
+        meanwhile.
+        """
+        read = Command("managedsave-dumpxml", {"domain": domain, "security_info": True})
+        how = {"domain": domain, "running": running, "paused": paused}
+        return self._edit("domain", read, "managedsave-define", function, "xml", **how)
+
     def managedsave_remove(self, domain: str | int) -> Result:
         """Discard a domain's managed save, if it has one. virsh: ``managedsave-remove``."""
         return self._act("managedsave-remove", domain=domain)
@@ -120,7 +134,7 @@ class Saving(Group):
         ``xml=`` another configuration for its restoration, as with `managedsave_define`; ``running=True`` or
         ``paused=True`` says how it is restored, otherwise as it is now. A transient domain is then in this file only.
         """
-        return self._act("save", domain=domain, file=file, **_with_documents("save", options))
+        return self._act("save", domain=domain, file=file, **_with_documents(options))
 
     def restore(self, file: File, **options: Unpack[options.RestoreOptions]) -> Result:
         """Have a domain go on from where it was saved. virsh: ``restore``.
@@ -128,7 +142,7 @@ class Saving(Group):
         `file` is what `save` has written; ``xml=``, `running` and `paused` as there. Restore it once only: the disks go
         on, what was saved does not.
         """
-        return self._act("restore", file=file, **_with_documents("restore", options))
+        return self._act("restore", file=file, **_with_documents(options))
 
     @overload
     def save_conf(
@@ -153,6 +167,15 @@ class Saving(Group):
         `xml` and options as with `managedsave_define`.
         """
         return self._act("save-image-define", file=file, xml=document("domain", xml), **options)
+
+    def save_edit(self, file: File, function: Editor, *, running: bool = False, paused: bool = False) -> Result:
+        """Change the configuration in a file that `save` has written. virsh: ``save-image-edit``.
+
+        `function` and what it is given, and errors, as with `managedsave_edit`.
+        """
+        read = Command("save-image-dumpxml", {"file": file, "security_info": True})
+        how = {"file": file, "running": running, "paused": paused}
+        return self._edit("domain", read, "save-image-define", function, "xml", **how)
 
     def coredump(self, domain: str | int, file: File, **options: Unpack[options.DumpOptions]) -> Result:
         """Write a domain's memory to a file on the hypervisor, for analysis. virsh: ``dump``.
@@ -268,7 +291,7 @@ class Saving(Group):
 
         Give the `domain`, or its configuration as `xml`, as with `define`. ``'qemu-argv'`` is the command line of QEMU.
         """
-        return self._read("domxml-to-native", _whole, format=format, **_with_documents("domxml-to-native", which))
+        return self._read("domxml-to-native", _whole, format=format, **_with_documents(which))
 
     def qemu_attach(self, pid: int) -> Result:
         """Take over a QEMU that runs already, by the id of its process. virsh: ``qemu-attach``.
@@ -278,22 +301,18 @@ class Saving(Group):
         return self._act("qemu-attach", pid=pid)
 
 
-def _with_documents(command: str, options: Mapping[str, object]) -> dict[str, object]:
-    """`options`, with the documents among them as virsh takes them: one from standard input, others by their paths."""
+def _with_documents(options: Mapping[str, object]) -> dict[str, object]:
+    """`options`, with the documents among them as virsh takes them."""
     documents = {
         name: document("domain", options[name])  # type: ignore[arg-type]
         for name in ("xml", "persistent_xml")
         if options.get(name) is not None
     }
-    if sum(isinstance(each, bytes) for each in documents.values()) > 1:
-        raise InvalidArgumentError(
-            f"virsh {command}: of xml and persistent_xml one at least is the path of a file on the hypervisor"
-        )
     return {**options, **documents}
 
 
 def _migration(options: Mapping[str, object]) -> dict[str, object]:
-    given = _with_documents("migrate", options)
+    given = _with_documents(options)
     for name in ("bandwidth", "postcopy_bandwidth"):
         if isinstance(value := given.get(name), int | str):
             given[name] = _counted(name, value, "MiB")

@@ -9,7 +9,8 @@ Where text goes on between or behind children, in the metadata of other programs
 of text and of one-key dicts in their order: ``<p>one <b>two</b> three</p>`` is ``{'#content': ['one ', {'b': 'two'},
 ' three']}``. White space is kept in text, and is none if it is all there is between tags, over more than one line.
 
-lxml takes longer to load than all the rest of this package, so it is loaded by the functions that need it.
+lxml takes longer to load than all the rest of this package, so it is loaded by the functions that need it; what reads
+and writes documents is, too.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
-from kvm.xmlreader import UNKNOWN, Place, read
-from kvm.xmlwriter import write
 
 if TYPE_CHECKING:
     from lxml import etree
+
+    from kvm.xmlreader import Place
 
 Value: TypeAlias = "bool | str | dict[str, Value] | list[Value]"
 """What an element becomes."""
@@ -85,6 +86,8 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
 
     The plain conversion: an element is a list only where it does repeat.
     """
+    from kvm.xmlreader import read
+
     return read(_text_of(elt), {})
 
 
@@ -105,6 +108,8 @@ def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     What libvirt's schema allows to repeat at its place is a list, also where there is one. `document` is XML as text
     or bytes, or an lxml element. `InvalidArgumentError` if it is not well-formed, or has a DTD.
     """
+    from kvm.xmlreader import read
+
     return read(document if isinstance(document, str | bytes) else _text_of(document), _roots())
 
 
@@ -130,6 +135,8 @@ def to_xml(tag: str, conf: Mapping[str, Any] | str | bool) -> str:
     """
     if isinstance(conf, Mapping) and len(conf) == 1 and isinstance(conf.get(tag), Mapping) and tag in _roots():
         conf = conf[tag]
+    from kvm.xmlwriter import write
+
     return write(tag, conf)
 
 
@@ -187,6 +194,8 @@ def conf(text: str) -> Conf:
 
 
 def _read_printed(text: str, places: Mapping[str, Place]) -> dict[str, Any]:
+    from kvm.xmlreader import read
+
     try:
         return read(_printed(text), places)
     except InvalidArgumentError as error:
@@ -232,6 +241,8 @@ def _node(found: Any) -> Node:
         return str(found)
     if isinstance(found, bool | float):
         return found
+    from kvm.xmlreader import read
+
     return read(_text_of(found), {str(found.tag): _place_of(found)})
 
 
@@ -239,9 +250,9 @@ def _place_of(element: etree._Element) -> Place:
     """The place that an element has in its document."""
     parent = element.getparent()
     if parent is None:
-        return _roots().get(str(element.tag), UNKNOWN)
+        return _roots().get(str(element.tag), (frozenset(), {}))
     _, below = _place_of(parent)
-    return below.get(str(element.tag), UNKNOWN)
+    return below.get(str(element.tag), (frozenset(), {}))
 
 
 def unwrapped(options: Mapping[str, object]) -> dict[str, object]:

@@ -24,15 +24,8 @@ NAMESPACES = {
 }
 """libvirt's own namespaces by their usual prefixes, which need not be declared."""
 
-_START = (
-    r"A-Z_a-z\xC0-\xD6\xD8-\xF6\xF8-\u02FF\u0370-\u037D\u037F-\u1FFF\u200C\u200D\u2070-\u218F\u2C00-\u2FEF"
-    r"\u3001-\uD7FF\uF900-\uFDCF\uFDF0-\uFFFD\U00010000-\U000EFFFF"
-)
-_NAME = rf"[{_START}][-.0-9\xB7\u0300-\u036F\u203F\u2040{_START}]*"
-_QUALIFIED = re.compile(rf"(?:({_NAME}):)?({_NAME})").fullmatch
-_EXPANDED = re.compile(rf"\{{([^{{}}]+)\}}({_NAME})", re.DOTALL).fullmatch
-
-_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]").search
+_ASCII_NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII).fullmatch
+_NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]").search
 _SPECIAL = re.compile(r"[&<>\r]")
 _SPECIAL_IN_ATTRIBUTE = re.compile(r"[&<>\"\t\n\r]")
 _REFERENCES = {
@@ -124,19 +117,18 @@ def _text(tag: str, value: Mapping[str, object]) -> str:
 
 def _name(name: str, tag: str, scope: _Scope, *, of_attribute: bool = False) -> tuple[str, dict[str, str]]:
     """The name as it is written, and the namespace that has to be declared for it."""
-    if _is_plain(name):
+    if _is_name(name):
         return name, {}
-    if expanded := _EXPANDED(name):
-        uri, local = expanded[1], expanded[2]
+    uri, _, local = name[1:].partition("}") if name[:1] == "{" else ("", "", "")
+    if uri and _is_name(local):
         known = [prefix for prefix, each in scope.items() if each == uri and (prefix or not of_attribute)]
         usual = (prefix for prefix, each in NAMESPACES.items() if each == uri)
         free = (prefix for prefix in _prefixes() if prefix not in scope)
         prefix = known[0] if known else next(usual, None) or next(free)
         return (f"{prefix}:{local}" if prefix else local), ({} if known or prefix == "xml" else {prefix: uri})
-    qualified = _QUALIFIED(name)
-    if not qualified:
+    prefix, _, local = name.partition(":")
+    if not (_is_name(prefix) and _is_name(local)):
         _refuse(tag, f"{name!r} is no name of an {'attribute' if of_attribute else 'element'}")
-    prefix = qualified[1]
     if prefix in scope or prefix == "xml":
         return name, {}
     if prefix not in NAMESPACES:
@@ -145,9 +137,16 @@ def _name(name: str, tag: str, scope: _Scope, *, of_attribute: bool = False) -> 
 
 
 @lru_cache(4096)
-def _is_plain(name: str) -> bool:
-    """Whether a name is right and has no prefix."""
-    return ":" not in name and _QUALIFIED(name) is not None
+def _is_name(name: str) -> bool:
+    """Whether a name without a prefix is right."""
+    if name.isascii():
+        return _ASCII_NAME(name) is not None
+    from lxml import etree
+
+    try:
+        return etree.QName(name).namespace is None and ":" not in name
+    except ValueError:
+        return False
 
 
 def _prefixes() -> Iterator[str]:

@@ -68,6 +68,10 @@ class NoVirshError(KvmError):
     """The host has no virsh."""
 
 
+class NoQemuImgError(KvmError):
+    """The host has no qemu-img, or no qemu-nbd."""
+
+
 class CannotConnectError(KvmError, ConnectionError):
     """virsh could not connect to the hypervisor; nothing was done there."""
 
@@ -230,6 +234,8 @@ _HINTS: dict[type[KvmError], str] = {
     DeniedError: "connect as root or as a member of the group libvirt",
     NoVirshError: "install the package libvirt-clients (Debian, Ubuntu), libvirt-client (Fedora, RHEL, openSUSE, "
     "Alpine) or libvirt (Arch)",
+    NoQemuImgError: "install the package qemu-utils (Debian, Ubuntu), qemu-img (Fedora, RHEL, Alpine, Arch) or qemu-tools "
+    "(openSUSE)",
     AgentError: "is qemu-guest-agent running in the guest, and has the domain its channel?",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -15,6 +16,7 @@ from unix.controls import is_bool
 from unix.words import command_line
 
 if TYPE_CHECKING:
+    from kvm.groups.image import Image
     from kvm.pipeline import Pipeline
     from kvm.virsh.plan import Plan
     from kvm.virsh.runner import Runner
@@ -93,6 +95,13 @@ class Hypervisor(unix.Wrapper, Groups):
             with _making:
                 self._runner = self._runner or Runner(self.host, self.uri, sessions=self._sessions, idle=self._idle)
         return self._runner
+
+    @cached_property
+    def image(self) -> Image:
+        """Disk images on the host, by qemu-img."""
+        from kvm.groups.image import Image
+
+        return Image(self.host, check=self._check)
 
     @property
     def check(self) -> bool:

@@ -22,7 +22,19 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar, Unpack, cast, get_type_hints, overload
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    get_args,
+    get_type_hints,
+    overload,
+)
 
 import unix
 from kvm import errors, text
@@ -40,6 +52,7 @@ from kvm.errors import (
     NotSupportedError,
     UnreadableOutputError,
 )
+from unix.host import Path
 from unix.result import Result
 from unix.words import encode, word
 
@@ -56,8 +69,6 @@ class Url(str):
 
     __slots__ = ()
 
-
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 Setting = Path | int | bool | None | Mapping[str, "Setting"] | Sequence["Setting"]
 """The value of an option of a format, of a block device or of an object; what is in a mapping has a dotted name."""
@@ -657,7 +668,7 @@ class Image:
         if isinstance(wanted, int) or (letter == "-a" and wanted.isdecimal()):
             try:
                 exact = _exactly(letter, wanted, self.snapshot(filename, **options))
-            except (NotFoundError, NotSupportedError) as error:
+            except KvmError as error:
                 if self._check:
                     raise
                 return Result(1, "", f"{error}\n")
@@ -816,12 +827,12 @@ _LONGEST_NAME = 255
 
 
 @cache
-def _declared(shape: type) -> dict[str, tuple[str, Callable[[Any], str]]]:
-    """The options of a TypedDict: how each is called on the command line, and how its value is written."""
-    declared = {}
+def _declared(shape: type) -> dict[str, tuple[str, Callable[[Any], str] | None]]:
+    """The options of a TypedDict: how each is called on the command line, and how its value, if any, is written."""
+    declared: dict[str, tuple[str, Callable[[Any], str] | None]] = {}
     for name, kind in get_type_hints(shape, include_extras=True).items():
-        flag, *convert = getattr(kind, "__metadata__", ("",))
-        declared[name] = (flag, convert[0] if convert else _text)
+        flag, convert = (*getattr(kind, "__metadata__", ("",)), _text)[:2]
+        declared[name] = (flag, None if get_args(kind)[:1] == (bool,) else convert)
     return declared
 
 
@@ -833,13 +844,15 @@ def _options(command: str, shape: type, given: Mapping[str, object]) -> list[str
         if name not in known:
             raise TypeError(f"qemu-img {command} has no option {name!r}")
         flag, convert = known[name]
+        if not flag or value is None or value is False or value == {}:
+            continue
+        if convert is None:
+            if value is not True:
+                raise InvalidArgumentError(f"qemu-img {command}: {name} is True or False, not {value!r}")
+            words.append(flag)
+            continue
         for one in value if isinstance(value, list | tuple) else [value]:
-            if one is None or one is False or one == {} or not flag:
-                continue
-            if one is True:
-                words.append(flag)
-            else:
-                words += [flag + convert(one)] if flag.endswith("=") else [flag, convert(one)]
+            words += [flag + convert(one)] if flag.endswith("=") else [flag, convert(one)]
     return words
 
 
@@ -1011,7 +1024,8 @@ _REASONS: dict[type[KvmError], str] = {
     NotSupportedError: r"not support(ed)?\b|unrecognized option|invalid option -- |can only be resized",
     InvalidArgumentError: r"[Ii]nvalid |Unknown |Parameter '|Unexpected |[Ee]xpect(s|ing) |[Mm]ust |should be "
     r"|requires? |required|Use the --shrink|Could not parse|is not (in|valid)|mutually exclusive|conflicts with"
-    r"|[Cc]annot |needs a |only |too (big|large|small|long)|greater than|smaller than|no effect|parsing|Need at least",
+    r"|[Cc]annot |needs a |only |too (big|large|small|long)|greater than|smaller than|no effect|parsing|was expected"
+    r"|Need at least",
 }
 """What qemu-img says, by what it means to a caller; the first counts."""
 

@@ -716,9 +716,13 @@ class Image:
             result = self._run(job)
         if isinstance(result, KvmError):
             raise result
-        if result.return_code not in answers:
-            raise _failure(job, result)
-        return parse(result.stdout)
+        if result.return_code in answers:
+            try:
+                return parse(result.stdout)
+            except UnreadableOutputError:
+                if result.status:
+                    raise
+        raise _failure(job, result)  # an exit status that may be an answer may be an error all the same
 
     def _run(self, job: _Job, doubt: str = "") -> Result | KvmError:
         """The result of a job, or what has come in between; raises what is wrong with the job or the host."""

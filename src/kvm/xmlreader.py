@@ -25,6 +25,8 @@ _SEPARATOR = "\x01"
 """Between the parts of a name in expat's calls; no document can hold it."""
 
 
+_NO_LEAF = -1
+
 _MANY = 1000
 """How many indentations may be kept before they are looked at."""
 
@@ -49,14 +51,14 @@ def _read(
     """The dictionary of a document; None if there is text beside children, and they are not taken `in_order`."""
     value: dict[str, Any] = {}
     place: Place = (frozenset(), dict(places))
-    is_leaf = is_mixed = False
+    is_mixed = False
     texts: list[str] = []  # a leaf takes its own; what is left is beside children
-    first = 0  # the leaf's first one
+    first = _NO_LEAF  # where the texts of this leaf begin
     outer: list[Any] = []
     push, pop = outer.append, outer.pop
 
     def start(name: str, attributes: list[str]) -> None:
-        nonlocal value, place, is_leaf, first
+        nonlocal value, place, first
         push(value)
         push(place)
         value = {}
@@ -65,17 +67,15 @@ def _read(
             for attribute in parts:
                 value["@" + attribute] = next(parts)
         place = place[1].get(name, UNKNOWN)
-        is_leaf = True
         first = len(texts)
         if first > _MANY:
             look_beside_children()
             first = 0
 
     def end(name: str) -> None:
-        nonlocal value, place, is_leaf
+        nonlocal value, place, first
         content: Any = value
-        if is_leaf:
-            is_leaf = False
+        if first != _NO_LEAF:
             if len(texts) > first:
                 text = texts.pop()
                 if len(texts) > first:
@@ -89,6 +89,7 @@ def _read(
                     content = text
             elif not value:
                 content = True
+            first = _NO_LEAF
         place = pop()
         value = pop()
         if name not in value:
@@ -114,7 +115,7 @@ def _read(
 
     def end_in_order(name: str) -> None:
         nonlocal pieces
-        if not is_leaf:
+        if first == _NO_LEAF:
             pieces += texts
             texts.clear()
         end(name)

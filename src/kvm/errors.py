@@ -217,6 +217,9 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
     ),
 }
 
+_LINES = re.compile(r"^error: .*(?:(?<=\.rng)(?:\n(?!error: ).+)+)?", re.MULTILINE)
+"""What begins with ``error: ``; why a document does not fit a schema is on the lines that follow."""
+
 _PREFIX = re.compile(r"\A(error: )+")
 """What an error begins with; twice if two threads of virsh complain at the same time."""
 
@@ -247,7 +250,7 @@ def describe(kind: type[KvmError], message: str) -> str:
 
 def from_stderr(command: Sequence[str], stderr: str, return_code: int | None) -> KvmError:
     """The error that virsh's standard error tells of."""
-    said = [_PREFIX.sub("", line) for line in stderr.split("\n") if line.startswith("error: ")]
+    said = [_PREFIX.sub("", line.replace("\n", ": ")) for line in _LINES.findall(stderr)]
     said = [reason or "it did not finish what it said" for reason in said]
     reasons = said or [line for line in stderr.split("\n") if line.strip()] or ["it failed and did not say why"]
     kind = _kind(reasons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +175,17 @@ def test_prefixes_of_libvirt_need_no_declaration() -> None:
 def test_what_is_wrong_in_a_dictionary_is_said(conf: dict[str, object], why: str) -> None:
     with pytest.raises(InvalidArgumentError, match=why):
         to_xml("d", conf)
+
+
+@pytest.mark.skipif(not Path("/usr/share/libvirt/schemas").exists(), reason="libvirt's schemas are not installed")
+def test_a_document_is_held_against_libvirt_s_schema() -> None:
+    conf = {"name": "web1", "memory": kvm.Quantity("1 GiB"), "os": {"type": "hvm"}}
+    right = {"@type": "kvm", **conf}
+    assert to_xml("domain", right, validate=True) == to_xml("domain", right)
+    with pytest.raises(InvalidArgumentError, match=r"/domain/memory: <memory> has to be an unsigned long, not 'much'"):
+        to_xml("domain", {**right, "memory": "much"}, validate=True)
+    with pytest.raises(InvalidArgumentError, match=r"<domain> has no attribute 'typ' \(did you mean 'type'\?\)"):
+        to_xml("domain", {"@typ": "kvm", **conf}, validate=True)
 
 
 def test_a_dictionary_that_contains_itself_is_refused() -> None:

@@ -123,7 +123,7 @@ def _text_of(element: etree._Element) -> bytes:
     return etree.tostring(element, encoding="utf-8", with_tail=False)
 
 
-def to_xml(tag: str, conf: Mapping[str, Any] | str | bool) -> str:
+def to_xml(tag: str, conf: Mapping[str, Any] | str | bool, *, validate: bool = False) -> str:
     """The XML of an element `tag` with the content `conf`, in the order given.
 
     Beside what `from_xml` gives (its whole document as well, if `tag` is the root of one of libvirt's), numbers are
@@ -131,13 +131,21 @@ def to_xml(tag: str, conf: Mapping[str, Any] | str | bool) -> str:
     what is None, and an element that is False, is left out. An element that is a `Quantity` gets its unit:
     ``<memory unit='b'>``. The prefixes of libvirt's own namespaces, as ``qemu:``, need not be declared.
 
-    `InvalidArgumentError` for what XML cannot hold.
+    With `validate` it is held against libvirt's own schema, where that is installed on this machine; `NotSupportedError`
+    says which package has it. The hypervisor does so with ``validate=True`` of `define` and others.
+
+    `InvalidArgumentError` for what XML cannot hold, or the schema does not allow; it names the element and says why.
     """
     if isinstance(conf, Mapping) and len(conf) == 1 and isinstance(conf.get(tag), Mapping) and tag in _roots():
         conf = conf[tag]
     from kvm.xmlwriter import write
 
-    return write(tag, conf)
+    text = write(tag, conf)
+    if validate:
+        from kvm import schema
+
+        schema.check(parse(text))
+    return text
 
 
 def document(tag: str, given: Document) -> bytes | str:

@@ -131,8 +131,8 @@ def to_xml(tag: str, conf: Mapping[str, Any] | str | bool, *, validate: bool = F
     what is None, and an element that is False, is left out. An element that is a `Quantity` gets its unit:
     ``<memory unit='b'>``. The prefixes of libvirt's own namespaces, as ``qemu:``, need not be declared.
 
-    With `validate` it is held against libvirt's own schema, where that is installed on this machine; `NotSupportedError`
-    says which package has it. The hypervisor does so with ``validate=True`` of `define` and others.
+    With `validate` it is held against libvirt's own schema, where that is installed on this machine (otherwise
+    `NotSupportedError` says which package has it). The hypervisor does so with ``validate=True`` of `define`.
 
     `InvalidArgumentError` for what XML cannot hold, or the schema does not allow; it names the element and says why.
     """

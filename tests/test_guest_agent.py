@@ -182,7 +182,8 @@ def test_what_the_guest_says_of_itself(tiny: Tiny) -> None:
     assert mounted["disk"][0]["device"] == "/dev/vda"
     assert abs(mounted["total_bytes"] - size) < 4 * MIB
     assert abs(mounted["used_bytes"] - used) < MIB
-    assert info["disk"] == [{"name": "/dev/vda", "partition": False, "alias": "vda"}]
+    (vda,) = info["disk"]
+    assert vda.items() >= {"name": "/dev/vda", "partition": False, "alias": "vda"}.items()
 
     interfaces = {each["name"]: each for each in info["if"]}
     mac = tiny.run("cat /sys/class/net/eth0/address").strip()
@@ -197,21 +198,21 @@ HOSTILE = ["two  words", "vda   ext2   vda", "漢字", "-", "trailing   ", "tab\
 
 
 def test_mount_points_are_exact_whatever_they_look_like(tiny: Tiny) -> None:
-    tiny.run('for name; do mkdir -p "/tmp/$name"; mount -o bind /mnt "/tmp/$name"; done', *HOSTILE)
-    try:
-        found = tiny.domain.fsinfo(tiny.name)
-    finally:
-        tiny.run('for name; do umount "/tmp/$name"; done', *HOSTILE)
-    assert sorted(each["mountpoint"] for each in found) == sorted(["/mnt", *(f"/tmp/{name}" for name in HOSTILE)])
-    assert {(each["name"], each["type"], *each["target"]) for each in found} == {("vda", "ext2", "vda")}
-    assert [each["mountpoint"] for each in tiny.domain.fsinfo(tiny.name)] == ["/mnt"]
+    for name in HOSTILE:
+        tiny.run('mkdir -p "/tmp/$1" && umount /mnt && mount /dev/vda "/tmp/$1"', name)
+        try:
+            (found,) = tiny.domain.fsinfo(tiny.name)
+        finally:
+            tiny.run('umount "/tmp/$1" && mount /dev/vda /mnt', name)
+        assert found["mountpoint"] == f"/tmp/{name}"
+        assert (found["name"], found["type"], *found["target"]) == ("vda", "ext2", "vda")
 
 
 def test_file_systems_freeze_and_thaw(tiny: Tiny) -> None:
     assert "1" in tiny.domain.fsfreeze(tiny.name, mountpoint=["/mnt"]).stdout
     try:
         assert tiny.ask("guest-fsfreeze-status") == "frozen"
-        with pytest.raises(AgentError, match="frozen"):
+        with pytest.raises(AgentError, match=r"frozen|not allowed"):
             tiny.domain.fsinfo(tiny.name)
     finally:
         assert tiny.domain.fsthaw(tiny.name).status
@@ -301,7 +302,7 @@ def test_a_command_for_the_agent_may_be_a_dict_or_json(tiny: Tiny) -> None:
     assert tiny.domain.qemu_agent_command(tiny.name, {"execute": "guest-ping"}, block=True) == {"return": {}}
     with pytest.raises(AgentError, match="guest-pong has not been found"):
         tiny.domain.qemu_agent_command(tiny.name, {"execute": "guest-pong"})
-    with pytest.raises(InvalidArgumentError, match="cannot parse json"):
+    with pytest.raises(InvalidArgumentError, match=r"(?i)parse json"):
         tiny.domain.qemu_agent_command(tiny.name, "guest-ping")
 
 
@@ -377,7 +378,7 @@ def test_an_agent_that_stops_to_answer_is_not_waited_for_longer_than_allowed(tin
     tiny.run("(sleep 0.3; kill -STOP $(pidof qemu-ga); sleep 4; kill -CONT $(pidof qemu-ga)) > /dev/null 2>&1 &")
     time.sleep(0.5)
     began = time.monotonic()
-    with pytest.raises(AgentError, match="not available for now"):
+    with pytest.raises(AgentError, match=r"not available for now|didn't respond"):
         tiny.domain.guestinfo(tiny.name)
     with pytest.raises(AgentError):
         tiny.domain.qemu_agent_command(tiny.name, {"execute": "guest-ping"}, timeout=1)

@@ -423,7 +423,10 @@ def test_a_port_that_is_not_there_is_not_found(hypervisor: Hypervisor) -> None:
 def test_the_interfaces_of_the_host_are_listed(hypervisor: Hypervisor, daemon: Libvirtd) -> None:
     interface = hypervisor.interface
     hypervisor.network.create(bridge(1))
-    found = hypervisor.list_interfaces(all=True)
+    try:
+        found = hypervisor.list_interfaces(all=True)
+    except NotSupportedError:
+        pytest.skip("this libvirtd is without the driver for the host's interfaces")
     assert {name: each["mac_address"] for name, each in found.items()} == addresses(daemon)
     assert found == {**interface.list(), **interface.list(inactive=True)}
     mac = addresses(daemon)["virbr1"]
@@ -444,8 +447,12 @@ def test_interfaces_that_this_libvirt_cannot_change_say_so(hypervisor: Hyperviso
     for end in (interface.begin, interface.commit, interface.rollback):
         with pytest.raises(NotSupportedError):
             end()
-    with pytest.raises(NotSupportedError, match="Failed to define new bridge"):
+    with pytest.raises(NotSupportedError, match=r"new bridge|virInterfaceLookupByName"):
         interface.bridge("lo", "br7", no_stp=True, delay=2, no_start=True)
+    try:
+        interface.list()
+    except NotSupportedError:
+        pytest.skip("this libvirtd is without the driver for the host's interfaces")
     with pytest.raises(AlreadyExistsError, match="virbr1 already exists"):
         interface.bridge("lo", "virbr1")
     with pytest.raises(InvalidStateError, match="No interface attached"):

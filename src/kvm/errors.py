@@ -168,7 +168,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
     ),
     CommandTimeoutError: (r"Timed out during operation", r"(Copy|Commit|Pull) aborted"),
     InvalidArgumentError: (
-        r"invalid argument|numerical overflow|cannot parse json",
+        r"invalid argument|numerical overflow|cannot parse json|failed to parse JSON",
         r"XML (error|description|document failed to validate)",
         r"\([\w .]+\):\d+: ",
         r"unknown OS type",

@@ -33,14 +33,13 @@ from kvm import (
     InvalidArgumentError,
     InvalidStateError,
     KvmError,
+    NoQemuImgError,
     NotFoundError,
     NotSupportedError,
     Quantity,
     UnreadableOutputError,
 )
-from kvm.errors import NoQemuImgError
-from kvm.groups import image as module
-from kvm.groups.image import File, Image, Progress, Settings, Url
+from kvm.groups.image import File, Image, Progress, Settings, Url, options, outputs
 from sshd import Sshd
 
 MIB = 1 << 20
@@ -140,23 +139,23 @@ NEWER = {"convert": {"-b"}, "info": {"-b"}, "create": {"-B"}, "rebase": {"-B"}, 
 
 
 def shape_of(subcommand: str) -> type:
-    return getattr(module, f"{subcommand.capitalize()}Options")  # type: ignore[no-any-return]
+    return getattr(options, f"{subcommand.capitalize()}Options")  # type: ignore[no-any-return]
 
 
 def test_every_subcommand_has_a_method_and_every_option_a_keyword() -> None:
     found = usage()
     assert found.keys() >= {"amend", "bench", "bitmap", "check", "commit", "compare", "convert", "create", "dd", "info"}
     assert found.keys() >= {"map", "measure", "rebase", "resize", "snapshot"}
-    for subcommand, options in found.items():
+    for subcommand, listed in found.items():
         assert callable(getattr(Image, subcommand)), subcommand
-        known = {flag for flag, _ in module._declared(shape_of(subcommand)).values()}
+        known = {flag for flag, _ in options.declared(shape_of(subcommand)).values()}
         elsewhere = ELSEWHERE | PARAMETERS.get(subcommand, set()) | NEWER.get(subcommand, set())
-        assert options - known - elsewhere == set(), subcommand
+        assert listed - known - elsewhere == set(), subcommand
 
 
 def test_progress_is_offered_where_there_is_one() -> None:
-    for subcommand, options in usage().items():
-        assert ("-p" in options) == ("progress" in shape_of(subcommand).__annotations__), subcommand
+    for subcommand, listed in usage().items():
+        assert ("-p" in listed) == ("progress" in shape_of(subcommand).__annotations__), subcommand
 
 
 def test_an_option_that_a_subcommand_does_not_have_is_a_type_error(image: Image, disk: Path) -> None:
@@ -930,7 +929,7 @@ def test_controls_that_are_not_meant_for_it_change_nothing(host: unix.Host, disk
 
 
 def test_an_output_that_nobody_understands_is_an_error() -> None:
-    for read in (module._info, module._infos, module._same, module._seconds, module._version):
+    for read in (outputs.info, outputs.infos, outputs.same, outputs.seconds, outputs.version):
         for output in ("", "nonsense\n", "5"):
             with pytest.raises(UnreadableOutputError):
                 read(output)

@@ -34,6 +34,12 @@ def main(uri: str) -> None:
         for name in list(domains)[:1]:
             show(f"Domain {name}", partial(hypervisor.domain.info, name))
             show(f"Configuration of {name}", partial(hypervisor.domain.conf, name))
+            show(f"Disks of {name}", partial(hypervisor.domain.blklist, name))
+        show("Networks", lambda: hypervisor.list_networks(all=True))
+        pools: dict[str, Any] = {}
+        show("Storage pools", lambda: pools.update(hypervisor.pool.list(all=True, details=True)) or pools)
+        for name in [name for name, pool in pools.items() if pool["state"] == "running"][:1]:
+            show(f"Volumes in {name}", partial(hypervisor.volume.list, name, details=True))
         if uri.startswith("test:"):  # nothing of anybody's
             show("The life of a guest", partial(life_of_a_guest, hypervisor))
 
@@ -47,7 +53,7 @@ def life_of_a_guest(hypervisor: kvm.Hypervisor) -> dict[str, str]:
     steps: dict[str, Callable[[], object]] = {
         "define": lambda: domain.define(GUEST),
         "start": lambda: domain.start("guest"),
-        "snapshot": lambda: hypervisor.virsh("snapshot-create-as", "guest", "first"),
+        "snapshot": lambda: hypervisor.snapshot.create_as("guest", "first"),
         "suspend": lambda: domain.suspend("guest"),
         "resume": lambda: domain.resume("guest"),
         "destroy": lambda: domain.destroy("guest"),

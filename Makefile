@@ -11,7 +11,7 @@ help:
 	@echo "make test              lint, type check and tests, with a libvirtd of their own"
 	@echo "make test T='-k name'  the same with other arguments for pytest"
 	@echo "make test VIRSH='...'  the same with another virsh, such as 'chroot DIR virsh'"
-	@echo "make corpus            libvirt's own XML documents, some 3,500, there and back"
+	@echo "make corpus            libvirt's own XML documents, some 3,500, there and back, and virt-manager's test host"
 	@echo "make bench             speed and memory beside libvirt-python and others"
 	@echo "make format            bring the code into its form"
 	@echo "make clean             remove what the others have made"
@@ -27,7 +27,7 @@ test:
 corpus:
 	@tools/prepare test
 	@tools/fetch_corpus
-	@tools/check tests/test_corpus.py
+	@tools/check tests/test_corpus.py tests/test_complete.py
 
 bench:
 	@tools/prepare bench

@@ -25,6 +25,18 @@ from kvm.errors import (
     NoVirshError,
     UnreadableOutputError,
 )
+from kvm.former import (
+    CRASHED,
+    DYING,
+    IDLE,
+    PAUSED,
+    RUNNING,
+    SHUTDOWN,
+    SHUTOFF,
+    SUSPENDED,
+    TimeoutException,
+    pprint,
+)
 from kvm.hypervisor import CONTROLS, Hypervisor
 from kvm.identifiers import gen_mac, gen_uuid
 from kvm.values import Quantity
@@ -34,6 +46,14 @@ __version__ = "2.0.0a1"
 
 __all__ = [
     "CONTROLS",
+    "CRASHED",
+    "DYING",
+    "IDLE",
+    "PAUSED",
+    "RUNNING",
+    "SHUTDOWN",
+    "SHUTOFF",
+    "SUSPENDED",
     "AgentError",
     "AlreadyExistsError",
     "CannotConnectError",
@@ -50,11 +70,13 @@ __all__ = [
     "NotFoundError",
     "NotSupportedError",
     "Quantity",
+    "TimeoutException",
     "UnreadableOutputError",
     "__version__",
     "_xml_to_dict",
     "from_xml",
     "gen_mac",
     "gen_uuid",
+    "pprint",
     "to_xml",
 ]

@@ -1,0 +1,91 @@
+"""The public names of kvm 1.1.1, which programs out there use: all of them are here."""
+
+from __future__ import annotations
+
+import pytest
+
+import kvm
+import unix
+
+NAMES = {
+    "hypervisor": (
+        "allocpages capabilities cpu_baseline cpu_compare cpu_models domcapabilities freecell freepages "
+        "maxvcpus node_memory_tune nodecpumap nodecpustats nodeinfo nodememstats nodesuspend sysinfo uri "
+        "version"
+    ),
+    "domain": (
+        "attach_device attach_disk attach_interface autostart blkdeviotune blkinfo blkiotune blklist blkstat "
+        "blockresize conf control coredump cpustats create define desc destroy detach_device detach_disk "
+        "detach_interface display id if_getlink if_setlink iflist ifstat iftune info inject_nmi managedsave "
+        "managedsave_remove memstat memtune name numatune pmsuspend pmwakeup reboot reset restore resume save "
+        "save_conf save_define schedinfo screenshot send_key setmaxmem setmem setvcpus shutdown start state "
+        "stop suspend time ttyconsole undefine update_device uuid"
+    ),
+    "network": "autostart conf create define destroy info name start undefine update uuid",
+    "interface": "begin bridge commit conf define destroy mac name rollback start unbridge undefine",
+    "pool": (
+        "autostart build conf create create_as define define_as delete destroy info name refresh start undefine uuid"
+    ),
+    "volume": "clone conf create create_as create_from delete download info key name path resize upload wipe",
+    "secret": "conf define get_value set_value undefine",
+    "snapshot": "conf create create_as current delete info parent revert",
+    "image": "amend check commit compare convert create info load map rebase resize snapshot unload",
+}
+"""The methods by their group."""
+
+OF_THE_HYPERVISOR = (
+    "virsh list_domains list_networks list_interfaces list_pools list_volumes list_secrets list_snapshots"
+)
+
+OF_THE_MODULE = (
+    "Hypervisor KvmError TimeoutException from_xml gen_mac gen_uuid pprint to_xml "
+    "CRASHED DYING IDLE PAUSED RUNNING SHUTDOWN SHUTOFF SUSPENDED"
+)
+
+NOT_YET = {"domain.stop", *(f"image.{name}" for name in NAMES["image"].split())}
+
+
+@pytest.fixture
+def hypervisor() -> kvm.Hypervisor:
+    return kvm.Hypervisor(unix.Local(), "test:///default")
+
+
+def test_every_method_is_there(hypervisor: kvm.Hypervisor) -> None:
+    wanted = {f"{group}.{name}" for group, names in NAMES.items() for name in names.split()}
+    missing = {
+        name
+        for name in wanted
+        for group, method in [name.split(".")]
+        if not callable(getattr(getattr(hypervisor, group, None), method, None))
+    }
+    assert len(wanted) == 157
+    assert missing - NOT_YET == set()
+
+
+def test_what_is_here_by_now_is_not_said_to_be_missing(hypervisor: kvm.Hypervisor) -> None:
+    for name in NOT_YET:
+        group, method = name.split(".")
+        assert not hasattr(getattr(hypervisor, group, None), method), f"remove {name} from NOT_YET"
+
+
+def test_the_hypervisor_and_the_module_have_their_names(hypervisor: kvm.Hypervisor) -> None:
+    assert [name for name in OF_THE_HYPERVISOR.split() if not callable(getattr(hypervisor, name, None))] == []
+    assert [name for name in OF_THE_MODULE.split() if name not in kvm.__all__ or not hasattr(kvm, name)] == []
+
+
+def test_states_are_what_virsh_says(hypervisor: kvm.Hypervisor) -> None:
+    with hypervisor:
+        assert hypervisor.domain.state("test") == kvm.RUNNING
+        hypervisor.domain.suspend("test")
+        assert hypervisor.domain.state("test") == kvm.PAUSED
+        hypervisor.domain.destroy("test")
+        assert hypervisor.domain.state("test") == kvm.SHUTOFF == hypervisor.list_domains(all=True)["test"]["state"]
+
+
+def test_pprint_copies() -> None:
+    with kvm.Hypervisor(unix.Local(), "test:///default") as hypervisor:
+        conf = hypervisor.domain.conf("test")
+    copy = kvm.pprint(conf)
+    assert copy == conf
+    copy["os"]["boot"].clear()
+    assert copy != conf

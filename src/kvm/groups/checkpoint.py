@@ -15,6 +15,7 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
+    from kvm.groups.bound_generated import BoundCheckpoint
 
 
 class ListedCheckpoint(Point):
@@ -40,6 +41,13 @@ class CheckpointTreeOptions(TypedDict, total=False):
 
 class Checkpoint(Group):
     """Checkpoints of domains: points in time from which incremental backups are made."""
+
+    _key = ("domain", "checkpointname")
+
+    def __getitem__(self, which: tuple[str | int, str]) -> BoundCheckpoint:
+        """One checkpoint: the methods about it, without `domain` and `checkpointname`."""
+        one: BoundCheckpoint = self._one(which)
+        return one
 
     @overload
     def conf(

@@ -4,7 +4,7 @@ runs is up to the caller that the group is bound to."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from kvm import xml
 from kvm.groups.caller import Caller
@@ -18,8 +18,30 @@ T = TypeVar("T")
 class Group:
     """Commands of virsh that are about one kind of thing."""
 
+    _key: ClassVar[tuple[str, ...]] = ()
+    """The parameters that tell one thing of this kind; ``group[...]`` takes their values."""
+
+    _unbound: ClassVar[frozenset[str]] = frozenset()
+    """The methods that are not about one thing of this kind, although their parameters look like it."""
+
+    __iter__ = None  # with a number for an id, Python would take what has a __getitem__ for an endless sequence
+
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+
+    def __repr__(self) -> str:
+        return f"{self._caller!r}.{type(self).__name__.lower()}"
+
+    def _one(self, which: object) -> Any:
+        """The thing of this kind that `which` tells: a `kvm.groups.bound.Bound`."""
+        from kvm.groups.bound import Bound
+
+        key = which if isinstance(which, tuple) else (which,)
+        kinds = [str | int if name == "domain" else str for name in self._key]
+        if len(key) != len(kinds) or not all(map(isinstance, key, kinds)):
+            wanted = ", ".join(self._key)
+            raise TypeError(f"{type(self).__name__.lower()}[{wanted}] is one of them, not {which!r}")
+        return Bound(self, key)
 
     def _read(self, command: str, parse: Callable[[str], T], /, **options: object) -> T:
         """What `parse` makes of the output of a command that only reads."""

@@ -16,6 +16,7 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
+    from kvm.groups.bound_generated import BoundInterface
 
 
 class ListedInterface(TypedDict):
@@ -27,6 +28,13 @@ class ListedInterface(TypedDict):
 
 class Interface(Group):
     """The host's network interfaces, as netcf or udev tells of them."""
+
+    _key = ("interface",)
+
+    def __getitem__(self, interface: str) -> BoundInterface:
+        """One interface: the methods about it, without `interface`."""
+        one: BoundInterface = self._one(interface)
+        return one
 
     def begin(self) -> Result:
         """Remember how the interfaces are, until `commit` or `rollback`. virsh: ``iface-begin``."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lxml import etree
 
     from kvm.groups import options_generated as options
+    from kvm.groups.bound_generated import BoundNetwork
 
 T = TypeVar("T")
 
@@ -100,6 +101,13 @@ Uuids: TypeAlias = list[str]
 
 class Network(Group):
     """Virtual networks and their ports."""
+
+    _key = ("network",)
+
+    def __getitem__(self, network: str) -> BoundNetwork:
+        """One network: the methods about it, without `network`."""
+        one: BoundNetwork = self._one(network)
+        return one
 
     def autostart(self, network: str, **options: Unpack[options.NetAutostartOptions]) -> Result:
         """Have a network started with the host; ``disable=True``: no longer. virsh: ``net-autostart``."""

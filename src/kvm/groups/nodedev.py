@@ -11,6 +11,7 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
+    from kvm.groups.bound_generated import BoundNodedev
 
 
 class NodedevInfo(TypedDict):
@@ -28,6 +29,13 @@ class Nodedev(Group):
 
     A device is given by its name; an adapter of a storage network also as ``'wwnn,wwpn'``, its two world wide names.
     """
+
+    _key = ("device",)
+
+    def __getitem__(self, device: str) -> BoundNodedev:
+        """One device: the methods about it, without `device`."""
+        one: BoundNodedev = self._one(device)
+        return one
 
     def autostart(self, device: str, **options: Unpack[options.NodedevAutostartOptions]) -> Result:
         """Have a device started with the host; ``disable=True``: no longer. virsh: ``nodedev-autostart``.

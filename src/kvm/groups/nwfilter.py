@@ -18,6 +18,7 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
+    from kvm.groups.bound_generated import BoundNwfilter
 
 
 class ListedFilter(TypedDict):
@@ -34,6 +35,13 @@ class ListedBinding(TypedDict):
 
 class Nwfilter(Group):
     """Network filters and their bindings to interfaces of guests."""
+
+    _key = ("nwfilter",)
+
+    def __getitem__(self, nwfilter: str) -> BoundNwfilter:
+        """One filter: the methods about it, without `nwfilter`."""
+        one: BoundNwfilter = self._one(nwfilter)
+        return one
 
     @overload
     def binding_conf(

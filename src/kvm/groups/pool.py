@@ -15,6 +15,7 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
+    from kvm.groups.bound_generated import BoundPool
 
 
 class ListedPool(TypedDict):
@@ -51,6 +52,13 @@ class PoolInfo(TypedDict):
 
 class Pool(Group):
     """Storage pools."""
+
+    _key = ("pool",)
+
+    def __getitem__(self, pool: str) -> BoundPool:
+        """One pool: the methods about it, without `pool`."""
+        one: BoundPool = self._one(pool)
+        return one
 
     def autostart(self, pool: str, **options: Unpack[options.PoolAutostartOptions]) -> Result:
         """Have a pool started with the host; ``disable=True``: no longer. virsh: ``pool-autostart``."""

@@ -21,6 +21,7 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
+    from kvm.groups.bound_generated import BoundSecret
 
 
 class ListedSecret(TypedDict):
@@ -35,6 +36,13 @@ class ListedSecret(TypedDict):
 
 class Secret(Group):
     """Secrets, such as the passphrases of encrypted volumes. A secret is given by its UUID."""
+
+    _key = ("secret",)
+
+    def __getitem__(self, secret: str) -> BoundSecret:
+        """One secret: the methods about it, without `secret`."""
+        one: BoundSecret = self._one(secret)
+        return one
 
     @overload
     def conf(self, secret: str, *, xpath: None = None, **options: Unpack[options.SecretDumpxmlOptions]) -> xml.Conf: ...

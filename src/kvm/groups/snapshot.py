@@ -20,6 +20,7 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
+    from kvm.groups.bound_generated import BoundSnapshot
 
 
 class Point(TypedDict):
@@ -64,6 +65,13 @@ class Snapshot(Group):
 
     Where a snapshot is given by `snapshotname`, ``current=True`` in its place means the current one.
     """
+
+    _key = ("domain", "snapshotname")
+
+    def __getitem__(self, which: tuple[str | int, str]) -> BoundSnapshot:
+        """One snapshot: the methods about it, without `domain` and `snapshotname`."""
+        one: BoundSnapshot = self._one(which)
+        return one
 
     @overload
     def conf(

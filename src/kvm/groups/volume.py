@@ -17,6 +17,7 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
+    from kvm.groups.bound_generated import BoundVolume
 
 
 class ListedVolume(TypedDict):
@@ -54,6 +55,14 @@ class Volume(Group):
     A volume is told as `vol`, its name, with ``pool='images'``; or as its key or path, where `pool` may be left out.
     Sizes are whole numbers of bytes, or of a unit in text (``'10G'`` is 10 GiB, ``'10GB'`` is 10**10 bytes).
     """
+
+    _key = ("pool", "vol")
+    _unbound = frozenset({"name", "pool"})  # these two tell what is known of one
+
+    def __getitem__(self, which: tuple[str, str]) -> BoundVolume:
+        """One volume, by its pool and name: the methods about it, without `vol` and `pool`."""
+        one: BoundVolume = self._one(which)
+        return one
 
     @overload
     def clone(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kvm.groups.domain.blocks import Blocks
 from kvm.groups.domain.cpus import Cpus
 from kvm.groups.domain.devices import Devices
@@ -14,6 +16,9 @@ from kvm.groups.domain.saving import Saving
 from kvm.groups.domain.signals import Signals
 from kvm.groups.domain.tuning import Tuning
 
+if TYPE_CHECKING:
+    from kvm.groups.bound_generated import BoundDomain
+
 __all__ = ["Domain", "DomainInfo", "DomainState", "ListedDomain"]
 
 
@@ -22,3 +27,10 @@ class Domain(Lifecycle, Monitor, Devices, Blocks, Cpus, Memory, Tuning, Labels, 
 
     A domain is given by its name or UUID as a str, or by its id as an int. A str is never taken for an id.
     """
+
+    _key = ("domain",)
+
+    def __getitem__(self, domain: str | int) -> BoundDomain:
+        """One domain: the methods about it, without `domain`."""
+        one: BoundDomain = self._one(domain)
+        return one

@@ -32,6 +32,8 @@ PARAMETERS = {
     "checkpoint-create": {"xmlfile"},
     "checkpoint-create-as": {"name", "description", "print-xml"},
     "checkpoint-list": {"tree"},
+    "detach-interface": {"type"},
+    "hypervisor-cpu-baseline": {"file"},
     "nodedev-list": {"cap", "tree"},
     "snapshot-create": {"xmlfile"},
     "snapshot-create-as": {"name", "description", "print-xml"},

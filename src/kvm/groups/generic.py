@@ -206,14 +206,18 @@ class Generic(Group):
         """The name of the host. virsh: ``hostname``."""
         return self._read("hostname", text.line)
 
-    def hypervisor_cpu_baseline(self, **options: Unpack[options.HypervisorCpuBaselineOptions]) -> xml.Conf:
+    def hypervisor_cpu_baseline(
+        self,
+        file: xml.Document | Sequence[xml.Document] | None = None,
+        **options: Unpack[options.HypervisorCpuBaselineOptions],
+    ) -> xml.Conf:
         """The CPU that all of the given CPUs are able to be, under one hypervisor. virsh: ``hypervisor-cpu-baseline``.
 
         `file` as with `cpu_baseline`, or ``model='Haswell'`` for just a model; which hypervisor: `virttype`,
         `emulator`, `arch`, `machine`.
         """
-        cpus = {"file": xml.documents("cpu", options["file"])} if "file" in options else {}
-        return self._read("hypervisor-cpu-baseline", xml.conf, **{**options, **cpus})
+        cpus = None if file is None else xml.documents("cpu", file)
+        return self._read("hypervisor-cpu-baseline", xml.conf, file=cpus, **options)
 
     def hypervisor_cpu_compare(
         self, file: xml.Document, **options: Unpack[options.HypervisorCpuCompareOptions]

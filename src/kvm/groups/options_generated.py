@@ -381,7 +381,6 @@ class DetachDiskOptions(TypedDict, total=False):
 class DetachInterfaceOptions(TypedDict, total=False):
     """virsh: ``detach-interface``."""
 
-    type: str
     mac: str
     persistent: bool
     config: bool
@@ -768,7 +767,6 @@ class GuestvcpusOptions(TypedDict, total=False):
 class HypervisorCpuBaselineOptions(TypedDict, total=False):
     """virsh: ``hypervisor-cpu-baseline``."""
 
-    file: Document
     virttype: str
     emulator: str
     arch: str

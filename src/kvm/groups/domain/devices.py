@@ -257,24 +257,37 @@ class Devices(Group):
     def detach_interface(
         self,
         domain: str | int,
+        type: str | None = None,
         *,
         print_xml: Literal[False] = False,
         **options: Unpack[options.DetachInterfaceOptions],
     ) -> Result: ...
     @overload
     def detach_interface(
-        self, domain: str | int, *, print_xml: Literal[True], **options: Unpack[options.DetachInterfaceOptions]
+        self,
+        domain: str | int,
+        type: str | None = None,
+        *,
+        print_xml: Literal[True],
+        **options: Unpack[options.DetachInterfaceOptions],
     ) -> xml.Conf: ...
     def detach_interface(
-        self, domain: str | int, *, print_xml: bool = False, **options: Unpack[options.DetachInterfaceOptions]
+        self,
+        domain: str | int,
+        type: str | None = None,
+        *,
+        print_xml: bool = False,
+        **options: Unpack[options.DetachInterfaceOptions],
     ) -> Result | xml.Conf:
         """Take a network interface from a domain. virsh: ``detach-interface``.
 
-        Which: ``type='network'`` (virsh up to 11 insists on it) and, where there are several, `mac`. Where from: as
-        with `attach_device`. ``print_xml=True`` returns the device that this would detach; from the running domain or
+        Which: `type`, as ``'network'`` (virsh up to 11 insists on it), and `mac` where there are several. Where from:
+        as with `attach_device`. ``print_xml=True`` returns the device that it would detach; from the running domain or
         from the definition, not from both.
         """
-        return self._act_or_print(xml.printed_device, "detach-interface", print_xml, domain=domain, **options)
+        return self._act_or_print(
+            xml.printed_device, "detach-interface", print_xml, domain=domain, type=type, **options
+        )
 
     def fd_associate(
         self,

@@ -152,7 +152,7 @@ class Guest(Group):
         return self._read("domhostname", text.line, domain=domain, **options)
 
     @overload
-    def time(self, domain: str | int) -> datetime: ...
+    def time(self, domain: str | int, *, pretty: bool = ...) -> datetime: ...
     @overload
     def time(self, domain: str | int, *, now: Literal[True]) -> Result: ...
     @overload
@@ -160,7 +160,13 @@ class Guest(Group):
     @overload
     def time(self, domain: str | int, *, time: datetime | int | str) -> Result: ...
     def time(
-        self, domain: str | int, *, now: bool = False, sync: bool = False, time: datetime | int | str | None = None
+        self,
+        domain: str | int,
+        *,
+        now: bool = False,
+        sync: bool = False,
+        time: datetime | int | str | None = None,
+        pretty: bool = False,  # noqa: ARG002 (virsh's text would be another, the value is the same)
     ) -> datetime | Result:
         """Read or set a guest's clock. virsh: ``domtime``.
 

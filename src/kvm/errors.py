@@ -193,6 +193,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"start cell .* out of range",
         r"page size|Unknown CPU model|unknown CPU model|(No|no) .* given",
         r"missing .* argument",
+        r"Either --\S+ or --\S+ must be provided",
         r"need either --|--[\w-]+ requires",
         r"field '.*' is malformed|Rate string '|(either )?(inbound|outbound) |source-mode is mandatory",
         r"multiple .* found|Domain has (multiple|\d+) interfaces",

@@ -341,6 +341,8 @@ def _filesystems(domain: str | int) -> Plan[list[Filesystem]]:
     exact = Command("guestinfo", {**of_table.options, "filesystem": True})
     printed, told = yield (of_table, exact)
     output = checked(of_table, printed).stdout
+    if output.startswith("No filesystems are mounted"):
+        return []
     said = _guest_info(told.stdout).get("fs", []) if told.status else []
     mountpoints = [each.get("mountpoint", "") for each in said if isinstance(each, dict)]
     return [

@@ -206,7 +206,7 @@ def test_what_is_generated_is_up_to_date() -> None:
     files = [ROOT / "src/kvm/groups/bound_generated.pyi", ROOT / "src/kvm/groups/bound_generated.py"]
     before = [file.read_text() for file in files]
     run(sys.executable, ROOT / "tools" / "generate_bound.py")
-    assert [file.read_text() for file in files] == before
+    assert [file.read_text() for file in files] == before, "tools/generate_bound.py has to be run"
 
 
 def test_its_type_can_be_named(hypervisor: kvm.Hypervisor) -> None:

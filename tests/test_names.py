@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import doctest
+import re
+from pathlib import Path
+
 import pytest
 
 import kvm
 import unix
+from test_project import ROOT
 
 NAMES = {
     "hypervisor": (
@@ -89,3 +94,53 @@ def test_pprint_copies() -> None:
     assert copy == conf
     copy["os"]["boot"].clear()
     assert copy != conf
+
+
+HOST = """
+<node>
+  <domain type="test">
+    <name>web1</name><memory unit="KiB">2097152</memory><vcpu>2</vcpu><os><type>hvm</type></os>
+    <devices>
+      <disk type="file" device="disk"><source file="/images/web 1.img"/><target dev="vda" bus="virtio"/></disk>
+      <interface type="user"><mac address="52:54:00:6b:3c:58"/></interface>
+    </devices>
+  </domain>
+  <domain type="test" xmlns:test="http://libvirt.org/schemas/domain/test/1.0">
+    <name>web2</name><memory unit="KiB">2097152</memory><vcpu>2</vcpu><os><type>hvm</type></os>
+    <description>The second: 2 CPUs</description><test:runstate>5</test:runstate>
+  </domain>
+  <network>
+    <name>default</name><bridge name="virbr0"/><ip address="192.168.122.1" netmask="255.255.255.0"/>
+  </network>
+  <pool type="dir">
+    <name>images</name><target><path>/images</path></target>
+    <volume><name>web 1.img</name><capacity>1000000</capacity><target><path>/images/web 1.img</path></target></volume>
+  </pool>
+</node>
+"""
+"""The host that docs/from-kvm-1.md is about."""
+
+
+def test_what_is_told_of_today_is_so(tmp_path: Path) -> None:
+    (tmp_path / "host.xml").write_text(HOST)
+    page = (ROOT / "docs" / "from-kvm-1.md").read_text()
+    examples = "\n".join(re.findall(r"```python\n# now\n(.*?)```", page, re.DOTALL))
+    with kvm.Hypervisor(unix.Local(), f"test://{tmp_path}/host.xml") as hypervisor:
+        names = {"kvm": kvm, "unix": unix, "hv": hypervisor}
+        test = doctest.DocTestParser().get_doctest(examples, names, "from-kvm-1.md", None, 0)
+        said: list[str] = []
+        told = doctest.DocTestRunner().run(test, out=said.append)
+    assert told.attempted > 15
+    assert told.failed == 0, "".join(said)
+
+
+def test_what_is_told_of_options_is_so() -> None:
+    """The arguments that the page says in its text and tables."""
+    with kvm.Hypervisor(unix.Local(), "test:///default") as hypervisor:
+        with hypervisor.pipeline() as pipe:
+            pipe.domain.shutdown("web1", mode="acpi")
+            pipe.domain.display("web1", type="vnc")
+            pipe.volume.info("disk", pool="images")
+            assert len(pipe) == 3
+        assert hypervisor.list_domains(state_running=True, state_paused=True) == hypervisor.list_domains(all=True)
+        assert hypervisor.list_interfaces()["eth1"]["mac_address"] == "aa:bb:cc:dd:ee:ff"

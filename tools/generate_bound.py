@@ -71,8 +71,8 @@ class Stub:
     def _bound(
         self, module: ModuleType, signatures: list[ast.FunctionDef], key: tuple[str, ...], by_place: int
     ) -> Iterator[str]:
-        """The signatures of a method, the last one being that of all, without the key."""
-        *overloads, whole = [each for each in signatures if applies(each, by_place)] or signatures[-1:]
+        """The signatures of a method, without the key: its overloads that take one, or its only one."""
+        *overloads, whole = [each for each in signatures if applies(each, by_place)]
         wanted = overloads or [whole]
         for each in wanted:
             given = len(each.args.posonlyargs) + len(each.args.args) - len(each.args.defaults)

@@ -27,7 +27,7 @@ test:
 corpus:
 	@tools/prepare test
 	@tools/fetch_corpus
-	@tools/check tests/test_corpus.py tests/test_complete.py
+	@CORPUS=1 tools/check tests/test_corpus.py tests/test_complete.py
 
 bench:
 	@tools/prepare bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from sameness import normal, parse
 
 CORPUS = Path(__file__).parents[1] / ".cache" / "corpus"
 
-pytestmark = pytest.mark.skipif(not (CORPUS / "complete").exists(), reason="`make corpus` fetches libvirt's documents")
+pytestmark = pytest.mark.skipif("CORPUS" not in os.environ, reason="`make corpus` does this: it takes minutes")
 
 
 def documents() -> Iterator[tuple[str, bytes]]:

@@ -8,6 +8,8 @@
 `Hypervisor` is where to begin; its groups (`hypervisor.generic`, `hypervisor.domain`, ...) have the commands.
 """
 
+from typing import TYPE_CHECKING
+
 from kvm.errors import (
     AgentError,
     AlreadyExistsError,
@@ -42,6 +44,10 @@ from kvm.identifiers import gen_mac, gen_uuid
 from kvm.values import Quantity
 from kvm.xml import _xml_to_dict, from_xml, to_xml
 
+if TYPE_CHECKING:
+    from kvm.fleet import Fleet, FleetError
+    from kvm.inventory import InventoryError
+
 __version__ = "2.0.0a1"
 
 __all__ = [
@@ -61,9 +67,12 @@ __all__ = [
     "CommandTimeoutError",
     "ConnectionLostError",
     "DeniedError",
+    "Fleet",
+    "FleetError",
     "Hypervisor",
     "InvalidArgumentError",
     "InvalidStateError",
+    "InventoryError",
     "KvmError",
     "NoQemuImgError",
     "NoVirshError",
@@ -80,3 +89,14 @@ __all__ = [
     "pprint",
     "to_xml",
 ]
+
+_LATER = {"Fleet": "fleet", "FleetError": "fleet", "InventoryError": "inventory"}
+"""What is loaded when it is first asked for, and the module that it is in."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return globals().setdefault(name, getattr(import_module(f"kvm.{_LATER[name]}"), name))

@@ -156,6 +156,8 @@ def _inventory(draft: _Draft, file: _File, settings: Callable[[_Given_], _Given_
     """
     depths = {name: _depth(draft, name, file) for name in draft.groups}
     members = {name: _members(draft, name) for name in draft.groups}
+    if "ungrouped" in members:  # those that are in no other group than Ansible's all
+        members["ungrouped"] -= set().union(*(members[name] for name in members if name not in ("all", "ungrouped")))
 
     def order(name: str) -> tuple[int, int, str]:
         priority = draft.groups[name].given.get("ansible_group_priority", _Given(1, "")).value
@@ -471,8 +473,8 @@ def _of_ansible(file: _File) -> Callable[[_Given_], _Given_]:
                 what = f"a value with {value.tag}" if isinstance(value, _Unreadable) else f"the template {value!r}"
                 raise file.error(place, f"{variable}: only Ansible can read {what}; write the value, or {_EXPORT}")
             if name == "options":
-                options |= _ssh_arguments(variable, value, place, file)
-                value = dict(options)
+                options = {**_ssh_arguments(variable, value, place, file), **options}  # ssh takes what it finds first
+                value = options
             if name == "connection":
                 if value not in ("ssh", "smart", "paramiko", "paramiko_ssh", "local"):
                     raise file.error(place, f"{variable}: hosts are reached by 'ssh' or are 'local', not {value!r}")
@@ -487,20 +489,21 @@ def _of_ansible(file: _File) -> Callable[[_Given_], _Given_]:
 
 def _ssh_arguments(variable: str, value: object, place: str, file: _File) -> dict[str, str]:
     """The options of ssh_config(5) in arguments for ssh."""
-    options: dict[str, str] = {}
+    unreadable = file.error(place, f"{variable}: cannot read {value!r}; an option is written -o ProxyJump=gate")
     try:
-        words = iter(shlex.split(value) if isinstance(value, str) else [str(value)])
-        for word in words:
-            flag, rest = word[:2], word[2:]
-            if flag not in ("-o", "-J"):
-                raise file.error(
-                    place, f"{variable}: of ssh's arguments -o and -J are understood here, not {word!r}; say it with -o"
-                )
-            argument = rest or next(words)
-            found = re.fullmatch(r"(\w+)\s*[=\s]\s*(.*)", argument if flag == "-o" else f"ProxyJump={argument}")
-            options[found[1]] = found[2]  # type: ignore[index]  # None is a TypeError, as below
-    except (ValueError, StopIteration, TypeError):
-        raise file.error(place, f"{variable}: cannot read {value!r}; an option is written -o ProxyJump=gate") from None
+        words = iter(shlex.split(str(value)))
+    except ValueError:
+        raise unreadable from None
+    options: dict[str, str] = {}
+    for word in words:
+        flag, argument = word[:2], word[2:] or next(words, "")
+        if flag not in ("-o", "-J"):
+            said = f"of ssh's arguments -o and -J are understood here, not {word!r}; say it with -o"
+            raise file.error(place, f"{variable}: {said}")
+        found = re.fullmatch(r"(\w+)\s*[=\s]\s*(.+)", argument if flag == "-o" else f"ProxyJump={argument}")
+        if not found:
+            raise unreadable
+        options.setdefault(found[1], found[2])
     return options
 
 
@@ -524,7 +527,7 @@ def _ini(text: str, file: _File) -> Inventory:
                 defined.add(group)
         elif kind == "hosts":
             for name, given in _ini_hosts(line, place, file):
-                draft.host(name, given, group)
+                draft.host(name, given, group if group != "all" else "ungrouped")
         elif kind == "children":
             child = re.split(r"\s*[#;]", line)[0]
             if not re.fullmatch(r"[^:\[\]\s=]+", child):
@@ -631,7 +634,7 @@ def _yaml_group(draft: _Draft, name: str, group: object, place: str, file: _File
         if port:
             its_own = {"ansible_port": _Given(port, where), **its_own}
         for host in [bare] if _is_address(bare) else _names([bare], where, file):
-            draft.host(host, its_own, name if name != "all" else None)
+            draft.host(host, its_own, name if name != "all" else "ungrouped")
     for child, its_group in _mapping(table.get("children"), f"{place}.children", file).items():
         if child not in made.children and name != "all":
             made.children.append(child)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import pickle
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -527,6 +528,7 @@ class _Work(Generic[T]):
         self._function = function
         self._timeout = timeout
         self._has_come = False
+        self._only = secrets.token_hex(8)  # no two are equal: Dask would not do again what it takes for the same
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)

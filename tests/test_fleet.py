@@ -6,6 +6,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import threading
@@ -211,6 +212,20 @@ def test_an_error_of_any_kind_is_that_of_its_host(pair: kvm.Fleet) -> None:
     assert kinds == [["b"], ["a"]]
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), list(copy.errors)) == (str(caught.value), ["a", "b"])
+
+
+def test_too_many_open_files_say_what_to_do(hosts: Hosts) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with hosts.fleet() as fleet:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 40, hard))
+        try:
+            told = fleet.domain.state("everywhere", return_exceptions=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        failed = {str(error).partition(": ")[2] for error in told.values() if isinstance(error, Exception)}
+        assert 0 < list(told.values()).count("running") < MANY
+        assert any(said.startswith("this program has as many files open as it may") for said in failed)
+        assert fleet.domain.state("everywhere") == dict.fromkeys(fleet, "running")
 
 
 # -- how many at once, and as they come ---------------------------------------------------------------------------

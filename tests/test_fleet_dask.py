@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ ROOT = Path(__file__).parents[1]
 class Cluster:
     """A scheduler and workers of one process each, with two threads."""
 
-    def __init__(self, directory: Path, workers: int) -> None:
+    def __init__(self, directory: Path, workers: int, **env: str) -> None:
         self._directory = directory
+        self._env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", **env}
         self._file = directory / "scheduler.json"
         self._processes = [self._start("scheduler", "--host", "127.0.0.1", "--port", "0")]
         for _ in range(workers):
@@ -48,11 +50,10 @@ class Cluster:
 
     def _start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(self._file)]
-        path = f"{ROOT / 'src'}:{ROOT / 'tests'}"
         with (self._directory / f"{what}.log").open("ab") as log:
             return subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command, "--no-dashboard", *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env,
             )  # fmt: skip
 
     def _address(self) -> str:
@@ -150,6 +151,31 @@ def test_nothing_is_lost_with_a_worker_that_is_killed(fleet: kvm.Fleet, cluster:
     cluster.start_worker()
     cluster.client.wait_for_workers(2, timeout=60)
     assert fleet.select("first").domain.state("everywhere") == dict.fromkeys(("hv01", "hv02", "hv03"), "running")
+
+
+def note_and_wait(directory: Path, hypervisor: kvm.Hypervisor) -> int:
+    (directory / f"{Path(str(hypervisor.uri)).stem}-{os.getpid()}").touch()
+    time.sleep(1)
+    return os.getpid()
+
+
+def test_a_cluster_that_is_told_so_repeats_nothing(hosts: Hosts, tmp_path: Path) -> None:
+    """What a lost worker was doing is an error then, and no host was asked twice."""
+    noted = tmp_path / "noted"
+    noted.mkdir()
+    cluster = Cluster(tmp_path, 2, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+    try:
+        with hosts.fleet(executor=cluster.client.get_executor()) as fleet:
+            answers = fleet.select("first").imap(partial(note_and_wait, noted))
+            while not (running := [name.split("-") for name in os.listdir(noted)]):
+                time.sleep(0.01)
+            os.kill(int(running[0][1]), signal.SIGKILL)
+            told = dict(answers)
+        assert isinstance(told[running[0][0]], distributed.KilledWorker)
+        asked = [name.split("-")[0] for name in os.listdir(noted)]
+        assert len(asked) == len(set(asked))
+    finally:
+        cluster.close()
 
 
 def test_a_time_limit_is_kept_by_workers(fleet: kvm.Fleet) -> None:

@@ -7,6 +7,7 @@ answer has a time limit of its own, which is kept where the work is done, and so
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import math
 import pickle
@@ -553,7 +554,7 @@ class _Work(Generic[T]):
             with self._hypervisor.set_controls(timeout=self._limit()):
                 answer.set_result(self._function(self._hypervisor))
         except BaseException as error:  # noqa: BLE001  # it is raised by who waits for the answer
-            answer.set_exception(error)
+            answer.set_exception(_explained(self.name, error))
         finally:
             if self._has_come:
                 self._hypervisor.close()
@@ -564,6 +565,18 @@ class _Work(Generic[T]):
         """The limit of a command: that of the work, or that of the host if it is less."""
         limits = [self._timeout, cast(float | None, self._hypervisor.get_control("timeout"))]
         return min((limit for limit in limits if limit), default=None)
+
+
+def _explained(name: str, error: BaseException) -> BaseException:
+    """`error`, or in its place one that says what to do about it, where only many hosts bring it about."""
+    if not isinstance(error, OSError) or error.errno != errno.EMFILE:
+        return error
+    explained = KvmError(
+        f"{name}: this program has as many files open as it may. A connected host takes seven: raise the limit with "
+        "`ulimit -n` or resource.setrlimit(resource.RLIMIT_NOFILE, ...), or close hosts that are done with"
+    )
+    explained.__cause__ = error
+    return explained
 
 
 def _done(work: _Work[T]) -> T:

@@ -1,0 +1,82 @@
+"""How long it takes to ask 200 hosts, beside one after another and beside ssh and virsh started by a shell.
+
+    python benchmarks/fleet.py [HOSTS]
+
+The hosts are this machine: one sshd at several addresses, and for each host a connection and a test hypervisor of its
+own. So both ends of all connections share this machine's cores, which is what most of the time is for.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import kvm
+from hosts import Hosts
+
+
+def main(count: int = 200) -> None:
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {count} hosts with 3 guests each\n")
+    print("| what | seconds | hosts a second |")
+    print("| --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        hosts = Hosts(Path(directory), count)
+        try:
+            compare(hosts, count)
+        finally:
+            hosts.sshd.remove()
+
+
+def compare(hosts: Hosts, count: int) -> None:
+    with hosts.fleet() as fleet:
+        row("`fleet.domain.list(all=True)`, connecting", count, lambda: fleet.domain.list(all=True))
+        row("the same again", count, lambda: fleet.domain.list(all=True))
+        row("the same, one host after another", count, lambda: [each.domain.list(all=True) for each in fleet.values()])
+        row("`fleet.find(name)`", count, lambda: fleet.find("everywhere"))
+        row("`fleet.capacity(over=0)`", count, lambda: fleet.capacity(over=0))
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,  # takes connections and says nothing
+            hosts.others(silent=silent.getsockname()[1]) as others,
+        ):
+            both = kvm.Fleet({**others, **fleet}, timeout=5)
+            row("the answers of all but one that is silent", count, lambda: first(both, count))
+        row("`fleet.close()`", count, fleet.close)
+    row("`xargs -P 32 ssh HOST virsh list --all`", count, lambda: by_shell(hosts))
+
+
+def first(fleet: kvm.Fleet, count: int) -> None:
+    answers = fleet.imap(lambda hypervisor: hypervisor.domain.list(all=True))
+    for _ in range(count):
+        next(answers)
+
+
+def by_shell(hosts: Hosts) -> None:
+    """A process, a connection and a virsh for each, and tables as text."""
+    sshd = hosts.sshd
+    options = f"-F none -p {sshd.port} -i {sshd.key} -o UserKnownHostsFile={sshd.known_hosts} -o BatchMode=yes"
+    ssh = f"ssh {options} -o HostKeyAlias=[127.0.0.1]:{sshd.port}"
+    script = f'{ssh} "${{0%% *}}" virsh -c "${{0##* }}" list --all > /dev/null'
+    lines = [f"{address} {hosts.uri(name)}" for name, address in zip(hosts.names, hosts.addresses, strict=True)]
+    command = ["xargs", "-d", "\\n", "-P", "32", "-n", "1", "sh", "-c", script]
+    subprocess.run(command, input="\n".join(lines), text=True, check=True)
+
+
+def row(what: str, count: int, function: Callable[[], object]) -> None:
+    start = time.perf_counter()
+    function()
+    took = time.perf_counter() - start
+    print(f"| {what} | {took:.2f} | {count / took:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -146,13 +146,14 @@ def test_who_is_silent_delays_nobody_and_has_a_time_limit(
     hosts: Hosts, fleet: kvm.Fleet, proxy: Callable[..., Proxy]
 ) -> None:
     with hosts.others(**{f"silent{number}": proxy(silent=True).port for number in range(4)}) as others:
-        all_of_them = kvm.Fleet({**others, **fleet}, timeout=1)
+        fleet.execute("true")  # connected
+        all_of_them = kvm.Fleet({**others, **fleet}, timeout=1.5)
         came = list(all_of_them.imap(lambda hypervisor: hypervisor.domain.state("everywhere")))
         assert dict(came[:MANY]) == dict.fromkeys(hosts.names, "running")
         assert {name for name, _ in came[MANY:]} == set(others)
         for _, error in came[MANY:]:
             assert isinstance(error, kvm.CommandTimeoutError)
-            assert str(error).endswith(": no answer within 1 s")
+            assert str(error).endswith(": no answer within 1.5 s")
 
 
 def test_a_host_that_goes_silent_under_way_is_an_error_in_time(hosts: Hosts, proxy: Callable[..., Proxy]) -> None:

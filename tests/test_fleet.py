@@ -153,7 +153,7 @@ def test_who_is_silent_delays_nobody_and_has_a_time_limit(
         assert {name for name, _ in came[MANY:]} == set(others)
         for _, error in came[MANY:]:
             assert isinstance(error, kvm.CommandTimeoutError)
-            assert str(error).endswith(": no answer within 1.5 s")
+            assert "no answer within 1.5 s" in str(error)
 
 
 def test_a_host_that_goes_silent_under_way_is_an_error_in_time(hosts: Hosts, proxy: Callable[..., Proxy]) -> None:
@@ -170,15 +170,13 @@ def test_a_function_whose_time_is_up_is_an_error_and_does_not_hold_the_others_up
     over = threading.Event()
 
     def slow_on_a(hypervisor: kvm.Hypervisor) -> str:
-        if hypervisor is pair["a"]:
-            over.wait(30)
-        return hypervisor.domain.state("test")
+        return "waited" if hypervisor is pair["a"] and over.wait(30) else "at once"
 
-    told = pair.map(slow_on_a, workers=1, timeout=0.3, return_exceptions=True)
+    told = pair.map(slow_on_a, workers=1, timeout=1, return_exceptions=True)
     over.set()
-    assert told["b"] == "running"
+    assert told["b"] == "at once"
     assert isinstance(told["a"], kvm.CommandTimeoutError)
-    assert str(told["a"]) == "a: no answer within 0.3 s"
+    assert str(told["a"]) == "a: no answer within 1 s; what has begun there may still be done"
 
 
 def test_the_limit_holds_for_each_command_as_well(pair: kvm.Fleet) -> None:

@@ -183,5 +183,5 @@ def test_a_time_limit_is_kept_by_workers(fleet: kvm.Fleet) -> None:
     told = few.map(lambda hypervisor: time.sleep(0 if str(hypervisor.uri).endswith("hv01.xml") else 9), timeout=3,
                    return_exceptions=True)  # fmt: skip
     assert told["hv01"] is None
-    assert str(told["hv02"]) == "hv02: no answer within 3 s"
+    assert str(told["hv02"]).startswith("hv02: no answer within 3 s")
     assert isinstance(told["hv02"], kvm.CommandTimeoutError)

@@ -541,7 +541,8 @@ class _Work(Generic[T]):
         thread.start()
         wait([answer], self._timeout)
         if not answer.done():
-            raise CommandTimeoutError(f"{self.name}: no answer within {self._timeout:g} s")
+            said = f"{self.name}: no answer within {self._timeout:g} s; what has begun there may still be done"
+            raise CommandTimeoutError(said)
         try:
             return answer.result()
         except Exception as error:

@@ -121,7 +121,7 @@ class Libvirtd:
             for file in ksm.iterdir():
                 (self.ksm / file.name).write_text(file.read_text())
             mounts[str(self.ksm)] = str(ksm)
-        script = ["set -e", "mount -t tmpfs tmpfs /run"]
+        script = ["set -e", "mount -t tmpfs tmpfs /run", "mkdir /run/lock"]  # consoles are locked there
         for source, where in mounts.items():
             script += [f"mkdir -p {where}", f"mount --bind {source} {where}"]
         if dmidecode := which("dmidecode", path="/usr/sbin:/sbin"):

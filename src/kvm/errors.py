@@ -203,7 +203,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"CPU \d+ in cpulist",
         r"vcpupin: Missing vCPU number|Not enough arguments|namespace key is required|Both secret and the secret header",
         r"[Oo]ne of (options )?--.* is required",
-        r"[Uu]nknown (codeset|calculation mode)|too many keycodes|malformed signal name",
+        r"[Uu]nknown (event type|codeset|calculation mode)|too many keycodes|malformed signal name",
         r"metadata title can't contain newlines",
         r"Can't set 0 processors|cannot query both live and config",
         r"Malformed size|negative size requires|Unsupported algorithm|unknown storage pool type",

@@ -17,11 +17,15 @@ from unix.words import command_line
 
 if TYPE_CHECKING:
     from kvm.groups.image import Image
+    from kvm.events import Events, Reader
     from kvm.pipeline import Pipeline
+    from kvm.virsh.command import Command
     from kvm.virsh.plan import Plan
     from kvm.virsh.runner import Runner
+    from unix.process import Process
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 _making = allocate_lock()
 
@@ -139,6 +143,29 @@ class Hypervisor(unix.Wrapper, Groups):
         except StopIteration as end:
             value: T = end.value
             return value
+
+    def stream(
+        self, command: Command, reader: Reader[D], names: Command, *, timeout: float | None, loop: bool
+    ) -> Events[D]:
+        """Carry out what a method of a group has described as a command that goes on, and what reads what it prints."""
+        from kvm import text
+        from kvm.events import Events
+        from kvm.virsh.plan import reading, resolved
+
+        stream = self._virsh.stream(self.call(resolved(command)), reader)
+        return Events(stream, reader, lambda: self.call(reading(names, text.lines)), timeout=timeout, loop=loop)
+
+    def interact(self, command: Command) -> unix.Result:
+        """Run a command that takes over this program's terminal."""
+        from kvm.virsh.plan import resolved
+
+        return self._virsh.interact(self.call(resolved(command)))
+
+    def on_terminal(self, command: Command, *options: str) -> Process:
+        """Start a command on a terminal of its own; `options` are virsh's own, before the command."""
+        from kvm.virsh.plan import resolved
+
+        return self._virsh.on_terminal(self.call(resolved(command)), options)
 
     def pipeline(self) -> Pipeline:
         """Something that records calls of the same groups and methods, and carries them out all at once."""

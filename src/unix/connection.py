@@ -162,12 +162,14 @@ class Connection:
             raise
         return process
 
-    def for_terminal(self, words: Sequence[str], *, envs: Mapping[str, str], user: str | None) -> LocalProcess:
-        """Start `words` there on this program's own terminal."""
+    def for_terminal(
+        self, words: Sequence[str], *, envs: Mapping[str, str], user: str | None, own: bool = False
+    ) -> LocalProcess:
+        """Start `words` there on this program's own terminal, or on a terminal of its `own`."""
         line = script.for_terminal(words, envs=envs, user=user, remote=self.facts)
-        on_terminal = ["-t"] if os.isatty(0) else []
+        on_terminal = ["-t", "-e", "none"] if own else ["-t"] if os.isatty(0) else []
         argv = ["ssh", "-F", "none", "-S", self._socket, "-o", "ProxyCommand=false", *on_terminal, "-q", "--"]
-        return start([*argv, "remote", line], env=os.environ, terminal=True)
+        return start([*argv, "remote", line], env=os.environ, terminal=not own, own_terminal=own)
 
     def told(self, what: str, group: int, grace: float = GRACE) -> None:
         """Tell the keeper of a process group: it has begun (``+``), ended (``-``), or is to be ended (``x``, ``g``).

@@ -83,8 +83,11 @@ class Host(ABC):
         return_code, stdout, stderr = finish(process, data, self._timeout())
         return Result(return_code, decode(stdout), decode(stderr))
 
-    def popen(self, argv: Sequence[Argument]) -> Process:
+    def popen(self, argv: Sequence[Argument], *, terminal: bool = False) -> Process:
         """Start the words `argv` and hold the process open, with three binary pipes.
+
+        With `terminal` it gets a terminal of its own instead, which passes on every byte as it is: `stdin` and `stdout`
+        are our end of it, and there is no `stderr`.
 
         The process is a context manager: leaving the block ends it and everything that it started in its
         process group. Raises `FileNotFoundError` if there is no such command.
@@ -92,7 +95,7 @@ class Host(ABC):
         from unix.process import CannotStartError
 
         try:
-            return self._start(words_of(argv), held=True)
+            return self._start(words_of(argv), held=True, own_terminal=terminal)
         except CannotStartError as error:
             raise (error.__cause__ or error.as_os_error) from None
 
@@ -138,12 +141,18 @@ class Host(ABC):
 
     @abstractmethod
     def _start(
-        self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False, held: bool = False
+        self,
+        words: Sequence[str],
+        *,
+        stdin: bool = True,
+        terminal: bool = False,
+        held: bool = False,
+        own_terminal: bool = False,
     ) -> Process:
         """Start `words` under the controls of the moment.
 
-        Without `stdin` its standard input is empty; with `terminal` it has this program's own three files; it is `held`
-        if somebody else than this class reads its pipes.
+        Without `stdin` its standard input is empty; with `terminal` it has this program's own three files, and with
+        `own_terminal` a new terminal instead of pipes; it is `held` if somebody else than this class reads its pipes.
         """
 
     # -- files -----------------------------------------------------------------------------------------------

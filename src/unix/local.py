@@ -41,6 +41,7 @@ class Local(Host):
         stdin: bool = True,
         terminal: bool = False,
         held: bool = False,  # noqa: ARG002  # it makes no difference here
+        own_terminal: bool = False,
     ) -> Process:
         from unix import process
 
@@ -72,6 +73,7 @@ class Local(Host):
             words,
             env=env,
             terminal=terminal,
+            own_terminal=own_terminal,
             stdin=stdin,
             user=switch.pw_uid if switch else None,
             group=switch.pw_gid if switch else None,

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import threading
 import time
+import tty
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Literal, Self
@@ -181,6 +182,7 @@ def start(
     *,
     env: Mapping[str, str],
     terminal: bool = False,
+    own_terminal: bool = False,
     stdin: bool = True,
     stderr: int | None = None,
     user: int | None = None,
@@ -189,8 +191,9 @@ def start(
 ) -> LocalProcess:
     """Start `words` with exactly the environment `env`, as `user` if given; raise `CannotStartError` if it can't.
 
-    Without `stdin` its standard input is empty; `terminal` leaves it this process's own three files; its standard error
-    may go to the descriptor `stderr`.
+    Without `stdin` its standard input is empty; `terminal` leaves it this process's own three files; `own_terminal`
+    gives it a new one instead of pipes, which passes on every byte as it is; its standard error may go to the
+    descriptor `stderr`.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         raise UnixError(
@@ -199,7 +202,11 @@ def start(
     logger.debug("start %s", words)
     pipe = None if terminal else subprocess.PIPE
     ours = theirs = None
-    if stdin and user is not None:
+    if own_terminal:
+        ours, theirs = os.openpty()
+        tty.setraw(theirs)
+        stderr = pipe = theirs
+    elif stdin and user is not None:
         theirs, ours = os.pipe()
         os.fchown(theirs, user, -1)  # so that the command may open /dev/stdin
     try:
@@ -225,8 +232,10 @@ def start(
     finally:
         if theirs is not None:
             os.close(theirs)
+    if own_terminal and ours is not None:
+        popen.stdout = open(os.dup(ours), "rb", buffering=0)  # noqa: SIM115  # closed with the process
     if ours is not None:
-        popen.stdin = open(ours, "wb")  # noqa: SIM115  # closed with the process
+        popen.stdin = open(ours, "wb", buffering=0 if own_terminal else -1)  # noqa: SIM115  # closed with the process
     return LocalProcess(popen, words, owns_group=not terminal)
 
 

@@ -161,7 +161,13 @@ class Remote(FilesByCommand):
     # -- commands --------------------------------------------------------------------------------------------
 
     def _start(
-        self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False, held: bool = False
+        self,
+        words: Sequence[str],
+        *,
+        stdin: bool = True,
+        terminal: bool = False,
+        held: bool = False,
+        own_terminal: bool = False,
     ) -> Process:
         from unix.connection import GoneError
         from unix.process import TimeoutExpired, logger
@@ -174,8 +180,8 @@ class Remote(FilesByCommand):
             envs = dict(controls["envs"])
             if controls["locale"] is not None:
                 envs = {"LC_ALL": _locale(controls["locale"], connection.facts.locales), "LANGUAGE": "", **envs}
-            if terminal:
-                return connection.for_terminal(words, envs=envs, user=controls["su"])
+            if terminal or own_terminal:
+                return connection.for_terminal(words, envs=envs, user=controls["su"], own=own_terminal)
             try:
                 return connection.start(words, envs=envs, user=controls["su"], stdin=stdin, held=held, timeout=timeout)
             except GoneError:

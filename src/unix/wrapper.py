@@ -26,9 +26,15 @@ class Wrapper(Host):
         return ControlSet(self.known_controls, given, base=self.host._controls)
 
     def _start(
-        self, words: Sequence[str], *, stdin: bool = True, terminal: bool = False, held: bool = False
+        self,
+        words: Sequence[str],
+        *,
+        stdin: bool = True,
+        terminal: bool = False,
+        held: bool = False,
+        own_terminal: bool = False,
     ) -> Process:
-        return self.host._start(words, stdin=stdin, terminal=terminal, held=held)
+        return self.host._start(words, stdin=stdin, terminal=terminal, held=held, own_terminal=own_terminal)
 
     def open(self, path: Path, mode: str = "rb") -> BinaryIO:
         return self.host.open(path, mode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kvm import xml
 from kvm.groups.caller import Caller
@@ -12,7 +13,11 @@ from kvm.virsh.command import Command
 from kvm.virsh.plan import acting, editing, listing, reading
 from unix.result import Result
 
+if TYPE_CHECKING:
+    from kvm.events import EventOptions, Events, Reader
+
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 class Group:
@@ -60,6 +65,24 @@ class Group:
             return Command(define, {**options, as_: content}, reads=False)
 
         return self._caller.call(editing(tag, read, command, function, check=self._caller.check))
+
+    def _listen(
+        self,
+        command: str,
+        reader: Reader[D],
+        names: str,
+        which: Mapping[str, object],
+        options: EventOptions,
+        /,
+    ) -> Events[D]:
+        """The events that a command prints, as `reader` reads them; `names` is the command that lists what has them."""
+        if unknown := options.keys() - {"loop", "timeout", "timestamp"}:
+            raise TypeError(f"{command} has no option {', '.join(sorted(unknown))} here")
+        given = {name: value for name, value in which.items() if value is not None}
+        listening = Command(command, {**given, "loop": True, "timestamp": reader.stamped})
+        all_names = Command(names, {"all": True, "name": True})
+        timeout, loop = options.get("timeout"), options.get("loop", True)
+        return self._caller.stream(listening, reader, all_names, timeout=timeout, loop=loop)
 
     def _act_or_print(
         self, parse: Callable[[str], xml.Conf], command: str, print_xml: bool, /, **options: object

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDic
 
 from kvm import table, text, xml
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
+from kvm.events import LIFECYCLE, METADATA_CHANGE, Details, EventOptions, Events, OfLibvirt
 from kvm.groups.group import Group
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, before_others, checked, each_left, listing
@@ -186,6 +187,16 @@ class Network(Group):
         """
         read = Command("net-dumpxml", {"network": network, "inactive": True})
         return self._edit("network", read, "net-define", function)
+
+    def event(
+        self, network: str | None = None, *, event: str = "lifecycle", **options: Unpack[EventOptions]
+    ) -> Events[Details]:
+        """What happens from now on to a network, or to all, as it happens. virsh: ``net-event``.
+
+        As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Defined'``, ``'Undefined'``,
+        ``'Started'``, ``'Stopped'``) or, since virsh 9.8, ``'metadata-change'`` (`MetadataChange`).
+        """
+        return self._listen("net-event", _EVENTS, "net-list", {"network": network, "event": event}, options)
 
     def info(self, network: str) -> NetworkInfo:
         """A network's basic facts, see `NetworkInfo`. virsh: ``net-info``."""
@@ -386,3 +397,6 @@ def _lease(row: Mapping[str, str]) -> DhcpLease:
 
 def _known(cell: str) -> str | None:
     return None if cell == "-" else cell
+
+
+_EVENTS = OfLibvirt[Any]("network", {"lifecycle": LIFECYCLE, "metadata-change": METADATA_CHANGE})

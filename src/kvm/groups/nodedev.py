@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kvm import text, xml
+from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, OfLibvirt
 from kvm.groups.group import Group
 from unix.result import Result
 
@@ -89,6 +90,16 @@ class Nodedev(Group):
         """
         return self._act("nodedev-detach", device=device, **options)
 
+    def event(
+        self, device: str | None = None, *, event: str = "lifecycle", **options: Unpack[EventOptions]
+    ) -> Events[Details]:
+        """What happens from now on to a device, or to all, as it happens. virsh: ``nodedev-event``.
+
+        As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Created'``, ``'Deleted'``,
+        ``'Defined'``, ``'Undefined'``) or ``'update'``.
+        """
+        return self._listen("nodedev-event", _EVENTS, "nodedev-list", {"device": device, "event": event}, options)
+
     def info(self, device: str) -> NodedevInfo:
         """What a device is to libvirt, see `NodedevInfo`. virsh: ``nodedev-info``.
 
@@ -156,3 +167,6 @@ class Nodedev(Group):
 
 def _joined(cap: str | Sequence[str] | None) -> str | None:
     return cap if cap is None or isinstance(cap, str) else ",".join(cap)
+
+
+_EVENTS = OfLibvirt[Any]("node device", {"lifecycle": LIFECYCLE, "update": NOTHING})

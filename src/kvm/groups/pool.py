@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, Unpack, overload
 
 from kvm import text, xml
 from kvm.errors import NotFoundError
+from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, OfLibvirt
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
@@ -171,6 +172,16 @@ class Pool(Group):
         read = Command("pool-dumpxml", {"pool": pool, "inactive": True})
         return self._edit("pool", read, "pool-define", function)
 
+    def event(
+        self, pool: str | None = None, *, event: str = "lifecycle", **options: Unpack[EventOptions]
+    ) -> Events[Details]:
+        """What happens from now on to a pool, or to all, as it happens. virsh: ``pool-event``.
+
+        As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Defined'``, ``'Undefined'``,
+        ``'Started'``, ``'Stopped'``, ``'Created'``, ``'Deleted'``) or ``'refresh'``.
+        """
+        return self._listen("pool-event", _EVENTS, "pool-list", {"pool": pool, "event": event}, options)
+
     def find_sources(self, type: str, srcSpec: xml.Document | None = None) -> xml.Conf:  # noqa: N803 (virsh's name)
         """What there is on the host to make pools of a type from. virsh: ``find-storage-pool-sources``.
 
@@ -259,3 +270,6 @@ def _row(info: PoolInfo, *, details: bool) -> ListedPool:
         row["allocation"] = info.get("allocation")
         row["available"] = info.get("available")
     return row
+
+
+_EVENTS = OfLibvirt[Any]("storage pool", {"lifecycle": LIFECYCLE, "refresh": NOTHING})

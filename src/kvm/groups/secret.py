@@ -10,10 +10,11 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast, overload
 
 from kvm import table, text, xml
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
+from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, OfLibvirt
 from kvm.groups.group import Group
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, checked
@@ -64,6 +65,16 @@ class Secret(Group):
         `kvm.gen_uuid`), and it is known by that. ``validate=True`` checks it against libvirt's schema.
         """
         return self._act("secret-define", file=xml.document("secret", file), **options)
+
+    def event(
+        self, secret: str | None = None, *, event: str = "lifecycle", **options: Unpack[EventOptions]
+    ) -> Events[Details]:
+        """What happens from now on to a secret, or to all, as it happens. virsh: ``secret-event``.
+
+        As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Defined'``,
+        ``'Undefined'``) or ``'value-changed'``. The name of a secret is its UUID.
+        """
+        return self._listen("secret-event", _EVENTS, "secret-list", {"secret": secret, "event": event}, options)
 
     def get_value(self, secret: str, **_: Unpack[options.SecretGetValueOptions]) -> bytes:
         """A secret's value. virsh: ``secret-get-value``.
@@ -138,3 +149,6 @@ def _listed(output: str) -> dict[str, ListedSecret]:
 def _usage_id(conf: xml.Conf) -> str:
     """What a secret is for: the only element of its usage, whatever that is called for this kind."""
     return next(cast(str, content) for name, content in conf["usage"].items() if not name.startswith("@"))
+
+
+_EVENTS = OfLibvirt[Any]("secret", {"lifecycle": LIFECYCLE, "value-changed": NOTHING})

@@ -10,16 +10,21 @@ import contextlib
 import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import unix
 from kvm.errors import ConnectionLostError, InvalidArgumentError, KvmError, NoVirshError
 from kvm.virsh import manners, prompt
 from kvm.virsh.command import STDIN, Command, failure
-from kvm.virsh.process import OneProcessEach, lost, timed_out, unreached
+from kvm.virsh.plan import checked
+from kvm.virsh.process import OneProcessEach, as_virsh_wants, lost, no_virsh, timed_out, unreached
 from kvm.virsh.session import Session
 from kvm.virsh.sessions import Sessions
 from unix.result import Result
+
+if TYPE_CHECKING:
+    from kvm.virsh.stream import Framing, Stream
+    from unix.process import Process
 
 logger = logging.getLogger("kvm")
 logger.addHandler(logging.NullHandler())
@@ -71,6 +76,41 @@ class Runner:
         """The result of any command of virsh, of which it is not known whether it only reads."""
         line = _Line(words[0], words, reads=False)
         return self._live([line])[0] if self._goes_live(line) else self._processes.run_words(words)
+
+    def stream(self, command: Command, framing: Framing) -> Stream:
+        """What a command prints that goes on, as records; it listens when this returns."""
+        from kvm.virsh.stream import Stream
+
+        words = command.words()
+        connect = self._before_apart(command.name)
+        return Stream(self._host, connect, words, framing, registers=not self._in_process)
+
+    def interact(self, command: Command) -> Result:
+        """The result of a command that takes over this program's terminal, where its output goes."""
+        words = command.words()
+        connect = self._before_apart(command.name)
+        with as_virsh_wants(self._host):
+            return_code = self._host.interactive("virsh", *connect, *words).return_code
+        if return_code == 127:
+            raise no_virsh(self._host)
+        return Result(return_code, "", "")
+
+    def on_terminal(self, command: Command, options: Sequence[str]) -> Process:
+        """Start a command on a terminal of its own."""
+        words = command.words()
+        connect = self._before_apart(command.name)
+        with as_virsh_wants(self._host):
+            try:
+                return self._host.popen(["virsh", *connect, *options, *words], terminal=True)
+            except FileNotFoundError:
+                raise no_virsh(self._host) from None
+
+    def _before_apart(self, name: str) -> list[str]:
+        """How to connect for a command that goes on; a session daemon it might start has been started before."""
+        if self._start.may_spawn:
+            checked(Command("uri", {}), self.run((Command("uri", {}),))[0])
+        logger.debug("virsh %s", name)
+        return [f"--connect={self._uri}"] if self._uri is not None else []
 
     def close(self) -> None:
         """End all live virshes; the next command starts one."""
@@ -228,12 +268,12 @@ class _Starter:
         self._host = host
         self._uri = uri
         self._processes = processes
-        self._may_spawn = uri is None or "/session" in uri
+        self.may_spawn = uri is None or "/session" in uri
 
     def __call__(self) -> Session:
-        if self._may_spawn:
+        if self.may_spawn:
             told = self._processes.run_words(["uri"])
-            self._may_spawn = not told.status or "/session" in told.stdout
+            self.may_spawn = not told.status or "/session" in told.stdout
         return Session(self._host, self._uri)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kvm.groups.domain.blocks import Blocks
 from kvm.groups.domain.cpus import Cpus
 from kvm.groups.domain.devices import Devices
+from kvm.groups.domain.events import DomainEvents
 from kvm.groups.domain.guest import Guest
 from kvm.groups.domain.labels import Labels
 from kvm.groups.domain.lifecycle import Lifecycle
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Domain", "DomainInfo", "DomainState", "ListedDomain"]
 
 
-class Domain(Lifecycle, Monitor, Devices, Blocks, Cpus, Memory, Tuning, Labels, Signals, Saving, Guest):
+class Domain(DomainEvents, Lifecycle, Monitor, Devices, Blocks, Cpus, Memory, Tuning, Labels, Signals, Saving, Guest):
     """Domains: virtual machines, running or only defined.
 
     A domain is given by its name or UUID as a str, or by its id as an int. A str is never taken for an id.

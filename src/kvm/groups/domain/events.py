@@ -1,0 +1,401 @@
+"""What happens to domains, as it happens, and waiting for it."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+from kvm import text
+from kvm.errors import CommandTimeoutError, InvalidArgumentError, NotFoundError
+from kvm.events import (
+    LIFECYCLE,
+    METADATA_CHANGE,
+    NOTHING,
+    Details,
+    EventOptions,
+    Events,
+    Kind,
+    LifecycleEvent,
+    OfLibvirt,
+    OfQemu,
+    kind,
+)
+from kvm.groups.domain.lifecycle import Lifecycle
+from kvm.groups.domain.monitor import Monitor
+from kvm.groups.domain.saving import JobInfo, _job
+from kvm.values import Quantity
+from unix.result import Result
+
+
+class RtcChange(TypedDict):
+    """The guest has set its clock: to so many seconds from where libvirt keeps it."""
+
+    utc_offset: int
+
+
+class Watchdog(TypedDict):
+    """What the watchdog does: ``'reset'``, ``'pause'``, ``'none'``, ..."""
+
+    action: str
+
+
+class IoError(TypedDict):
+    """A disk's `source` and `alias`, and what is done: ``'none'``, ``'pause'``, ``'report'``."""
+
+    source: str
+    alias: str
+    action: str
+
+
+class IoErrorReason(IoError):
+    """As `IoError`, and why, ``'enospc'`` or None."""
+
+    reason: str | None
+
+
+class Address(TypedDict):
+    """An end of a connection: ``'IPv4'``, ``'IPv6'`` or ``'unix'``, and where."""
+
+    family: str
+    node: str
+    service: str
+
+
+class Graphics(TypedDict):
+    """A client of a graphical display: its `phase` is ``'connect'``, ``'initialize'`` or ``'disconnect'``.
+
+    `subject` is who it is: pairs of a type, such as ``'x509dname'``, and a name.
+    """
+
+    phase: str
+    local: Address
+    remote: Address
+    auth: str
+    subject: builtins.list[tuple[str, str]]
+
+
+class BlockJob(TypedDict):
+    """What a block job was (``'Block Copy'``), on which disk, and how it is: ``'completed'``, ``'ready'``, ...
+
+    `disk` is the path of its source for the kind ``block-job``, and its target, as ``vda``, for ``block-job-2``.
+    """
+
+    job: str
+    disk: str
+    status: str
+
+
+class DiskChange(TypedDict):
+    """The medium of a drive: `old` and `new` sources, None for none; it was ``'changed'`` or ``'dropped'``."""
+
+    alias: str
+    old: str | None
+    new: str | None
+    reason: str
+
+
+class TrayChange(TypedDict):
+    """The tray of a drive was ``'opened'`` or ``'closed'``."""
+
+    alias: str
+    reason: str
+
+
+class BalloonChange(TypedDict):
+    """A guest's memory, in bytes."""
+
+    actual: Quantity
+
+
+class Device(TypedDict):
+    """A device by its alias."""
+
+    alias: str
+
+
+class VcpuRemoved(TypedDict):
+    """A virtual CPU by its number."""
+
+    vcpu: int
+
+
+class AgentLifecycle(TypedDict):
+    """The guest agent is ``'connected'`` or ``'disconnected'``, by ``'domain started'`` or ``'channel event'``."""
+
+    state: str
+    reason: str
+
+
+class ChannelLifecycle(AgentLifecycle):
+    """As `AgentLifecycle`, of the channel of that name."""
+
+    channel: str
+
+
+class MigrationIteration(TypedDict):
+    """How many times the memory has been gone through."""
+
+    iteration: int
+
+
+class BlockThreshold(TypedDict):
+    """A disk, as ``vda`` or ``vda[1]``, its file, the threshold, and by how many bytes it was exceeded."""
+
+    disk: str
+    path: str | None
+    threshold: int
+    excess: int
+
+
+class MemoryFailure(TypedDict):
+    """Who is hit by a failure of memory, ``'hypervisor'`` or ``'guest'``, and what is done: ``'inject'``, ``'fatal'``,
+    ``'reset'``, ``'ignore'``."""
+
+    recipient: str
+    action: str
+    action_required: bool
+    recursive: bool
+
+
+class MemoryDeviceSizeChange(TypedDict):
+    """How large a memory device now is, in bytes."""
+
+    alias: str
+    size: Quantity
+
+
+class NicMacChange(TypedDict):
+    """The guest has given a network card another address."""
+
+    alias: str
+    old: str
+    new: str
+
+
+def _address(raw: dict[str, str], end: str) -> Address:
+    return {"family": raw[f"{end}_family"], "node": raw[f"{end}_node"], "service": raw[f"{end}_service"]}
+
+
+def _graphics(raw: dict[str, str]) -> Graphics:
+    identities = [line.removeprefix("\t").partition("=") for line in raw["subject"].split("\n") if line]
+    return {
+        "phase": raw["phase"],
+        "local": _address(raw, "local"),
+        "remote": _address(raw, "remote"),
+        "auth": raw["auth"],
+        "subject": [(type, name) for type, _, name in identities],
+    }
+
+
+def _fields(raw: dict[str, str]) -> str:
+    return "".join(f"{line.removeprefix(chr(9))}\n" for line in raw["fields"].split("\n") if line)
+
+
+def _job_completed(raw: dict[str, str]) -> JobInfo | None:
+    told = _job(f"Job type: 3\n{_fields(raw)}")
+    if told:
+        del told["type"]  # which is not told
+    return told
+
+
+def _tunable(raw: dict[str, str]) -> dict[str, int | str]:
+    """What was tuned, by libvirt's names: numbers, but for the names of disks and groups, and lists of CPUs."""
+    pairs = [line.partition(": ") for line in _fields(raw).splitlines()]
+    return {
+        name: int(value) if value.lstrip("-").isdecimal() and not name.rstrip("0123456789").endswith(_TEXTS) else value
+        for name, _, value in pairs
+    }
+
+
+_TEXTS = ("pin", ".disk", ".group_name")
+
+
+def _yes_or_no(raw: dict[str, str]) -> MemoryFailure:
+    flags = {name: "yes" if raw[name] == "1" else "no" for name in ("action_required", "recursive")}
+    return text.typed(MemoryFailure, {**raw, **flags})
+
+
+_DEVICE = kind(Device, r": (?P<alias>[^\s']+)")
+_BLOCK_JOB = kind(BlockJob, r": (?P<job>[A-Z][A-Za-z -]*?) for (?P<disk>.*) (?P<status>[a-z]+)")
+_IO_ERROR = r": (?P<source>.*) \((?P<alias>[^()]*)\) (?P<action>none|pause|report|unknown)"
+_ADDRESSES = " ".join(
+    rf"{end}\[(?P<{end}_family>\w+) (?P<{end}_node>\S*) (?P<{end}_service>\S*)\]" for end in ("local", "remote")
+)
+_LINES = r"(?:\n\t[^\n]*)*"
+
+KINDS: dict[str, Kind] = {
+    "lifecycle": LIFECYCLE,
+    "reboot": NOTHING,
+    "rtc-change": kind(RtcChange, r": (?P<utc_offset>-?\d+)"),
+    "watchdog": kind(Watchdog, r": (?P<action>[\w-]+)"),
+    "io-error": kind(IoError, _IO_ERROR),
+    "graphics": kind(
+        Graphics,
+        rf": (?P<phase>\w+) {_ADDRESSES} (?P<auth>[^\n]*)(?P<subject>{_LINES})",
+        open=True,
+        convert=_graphics,
+    ),
+    "io-error-reason": kind(IoErrorReason, rf"{_IO_ERROR} due to (?P<reason>.*)"),
+    "control-error": NOTHING,
+    "block-job": _BLOCK_JOB,
+    "disk-change": kind(
+        DiskChange, r" disk (?P<alias>[^\s':]+): (?P<old>(?:(?! -> ).)*) -> (?P<new>(?:(?! -> ).)*): (?P<reason>\w+)"
+    ),
+    "tray-change": kind(TrayChange, r" disk (?P<alias>[^\s':]+): (?P<reason>\w+)"),
+    "pm-wakeup": NOTHING,
+    "pm-suspend": NOTHING,
+    "balloon-change": kind(BalloonChange, r": (?P<actual>\d+KiB)"),
+    "pm-suspend-disk": NOTHING,
+    "device-removed": _DEVICE,
+    "block-job-2": _BLOCK_JOB,
+    "tunable": kind(dict, rf":(?P<fields>{_LINES})", open=True, convert=_tunable),
+    "agent-lifecycle": kind(AgentLifecycle, r": state: '(?P<state>[\w ]+)' reason: '(?P<reason>[\w ]+)'"),
+    "device-added": _DEVICE,
+    "migration-iteration": kind(MigrationIteration, r": iteration: '(?P<iteration>\d+)'"),
+    "job-completed": kind(JobInfo, r":(?P<fields>(?:\n[^\n]*)*)", open=True, convert=_job_completed),
+    "device-removal-failed": _DEVICE,
+    "metadata-change": METADATA_CHANGE,
+    "block-threshold": kind(
+        BlockThreshold, r": dev: (?P<disk>[^\s(]+)\((?P<path>.*)\) (?P<threshold>\d+) (?P<excess>\d+)"
+    ),
+    "memory-failure": kind(
+        MemoryFailure,
+        r":\nrecipient: (?P<recipient>[\w ]+)\naction: (?P<action>[\w ]+)"
+        r"\nflags:\n\taction required: (?P<action_required>[01])\n\trecursive: (?P<recursive>[01])",
+        convert=_yes_or_no,
+    ),
+    "memory-device-size-change": kind(
+        MemoryDeviceSizeChange,
+        r":\nalias: (?P<alias>[^\n]+)\nsize: (?P<size>\d+)",
+        convert=lambda raw: text.typed(MemoryDeviceSizeChange, {**raw, "size": f"{raw['size']} KiB"}),
+    ),
+    "nic-mac-change": kind(
+        NicMacChange, r":\nalias: (?P<alias>[^\n]+)\noldMAC: (?P<old>[0-9a-f:]+)\nnewMAC: (?P<new>[0-9a-f:]+)"
+    ),
+    "vcpu-removed": kind(VcpuRemoved, r": vcpu (?P<vcpu>\d+)"),
+    "channel-lifecycle": kind(
+        ChannelLifecycle, r": channel name: '(?P<channel>.*)' state: '(?P<state>[\w ]+)' reason: '(?P<reason>[\w ]+)'"
+    ),
+}
+"""Every kind of event that virsh knows."""
+
+READER = OfLibvirt[Any]("domain", KINDS, quote="'")
+_OF_QEMU = OfQemu()
+
+Condition = Literal["domain-inactive", "guest-agent-available"]
+
+
+class DomainEvents(Lifecycle, Monitor):
+    """What happens to domains."""
+
+    @overload
+    def event(
+        self, domain: str | int | None = None, *, event: Literal["lifecycle"], **options: Unpack[EventOptions]
+    ) -> Events[LifecycleEvent]: ...
+    @overload
+    def event(
+        self,
+        domain: str | int | None = None,
+        *,
+        event: str | None = None,
+        all: bool = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Details]: ...
+    def event(
+        self,
+        domain: str | int | None = None,
+        *,
+        event: str | None = None,
+        all: bool = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Any]:
+        """What happens from now on to a domain, or to all, as it happens. virsh: ``event``.
+
+        An iterator of `kvm.Event`, which waits for the next one: see `kvm.Events`. Of one kind, `event`, or of all
+        kinds; for `timeout` seconds, or until it is closed; with ``loop=False`` until the first. An event's `details`
+        are described by its kind: `LifecycleEvent`, `RtcChange`, `Watchdog`, `IoError`, `IoErrorReason`, `Graphics`,
+        `BlockJob` (``block-job``, ``block-job-2``), `DiskChange`, `TrayChange`, `BalloonChange`, `Device`
+        (``device-added``, ``device-removed``, ``device-removal-failed``), `VcpuRemoved`, `AgentLifecycle`,
+        `ChannelLifecycle`, `MigrationIteration`, `JobInfo` (``job-completed``), `MetadataChange`, `BlockThreshold`,
+        `MemoryFailure`, `MemoryDeviceSizeChange`, `NicMacChange`; what was tuned, by libvirt's names, for ``tunable``;
+        nothing for the others, and the ``text`` of a kind that is not known here.
+        """
+        if all and event is not None:
+            raise InvalidArgumentError("virsh event: it is of all kinds, or of one")
+        which = {"domain": domain, "event": event, "all": event is None}
+        return self._listen("event", READER, "list", which, options)
+
+    def qemu_monitor_event(
+        self,
+        domain: str | int | None = None,
+        *,
+        event: str | None = None,
+        regex: bool = False,
+        no_case: bool = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[dict[str, Any]]:
+        """What QEMU says on the monitor of a domain, or of all, as it happens. virsh: ``qemu-monitor-event``.
+
+        As with `event`; `kind` is QEMU's name of it (``'RTC_CHANGE'``), `time` is QEMU's, `details` its data. `event`
+        is such a name; with `regex` a pattern, with `no_case` in any case.
+        """
+        which = {"domain": domain, "event": event, "regex": regex, "no_case": no_case}
+        return self._listen("qemu-monitor-event", _OF_QEMU, "list", which, options)
+
+    def await_(self, domain: str | int, condition: Condition, timeout: float | None = None) -> Result:
+        """Wait until something is so, without asking again and again. virsh: ``await``, also where virsh has none.
+
+        ``'domain-inactive'``: the domain is not running (any more). ``'guest-agent-available'``: its guest agent is
+        there, which for most guests means that they have booted; a domain that does not run may be started meanwhile.
+        `CommandTimeoutError` after `timeout` seconds.
+        """
+        if condition == "domain-inactive":
+            holds = self._await_inactive(domain, timeout)
+        elif condition == "guest-agent-available":
+            holds = self._await_agent(domain, timeout)
+        else:
+            raise InvalidArgumentError(f"virsh await: there is no condition {condition!r}")
+        if holds:
+            return Result(0, "condition fulfilled\n", "")
+        return self._late(f"await: {condition} of {domain} has not come true within {timeout:g} s")
+
+    def stop(self, domain: str | int, timeout: float = 30, *, force: bool = False, mode: str | None = None) -> Result:
+        """Ask a domain to shut down, as `shutdown` does, and wait until it has.
+
+        If it has not after `timeout` seconds, it is destroyed with `force`, and otherwise a `CommandTimeoutError`. The
+        Result's `stdout` says which it was. `InvalidStateError` if it does not run.
+        """
+        with self.event(domain, event="lifecycle", timeout=timeout) as events:
+            asked = self.shutdown(domain, **({"mode": mode} if mode else {}))
+            if not asked.status:
+                return asked
+            if any(event.details["event"] == "Stopped" for event in events):
+                return Result(0, f"Domain {str(domain)!r} was shut down\n", "")
+            if not force:
+                return self._late(f"shutdown: {domain} has not shut down within {timeout:g} s")
+        ended = self.destroy(domain)
+        said = f"Domain {str(domain)!r} was destroyed: it has not shut down within {timeout:g} s\n"
+        return Result(0, said, "") if ended.status else ended
+
+    def _await_inactive(self, domain: str | int, timeout: float | None) -> bool:
+        with self.event(domain, event="lifecycle", timeout=timeout) as events:
+            try:
+                if self.id(domain) is None:
+                    return True
+            except NotFoundError:  # it was there a moment ago
+                return True
+            return any(event.details["event"] == "Stopped" for event in events)
+
+    def _await_agent(self, domain: str | int, timeout: float | None) -> bool:
+        with self.event(domain, event="agent-lifecycle", timeout=timeout) as events:
+            if self.conf(domain, xpath=_AGENT):
+                return True
+            return any(event.details["state"] == "connected" for event in events)
+
+    def _late(self, message: str) -> Result:
+        if self._caller.check:
+            raise CommandTimeoutError(f"virsh {message}")
+        return Result(255, "", f"error: Timed out during operation: {message}\n")
+
+
+_AGENT = "//channel/target[@name='org.qemu.guest_agent.0'][@state='connected']"

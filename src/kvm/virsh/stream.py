@@ -1,0 +1,309 @@
+"""A virsh that keeps printing: what it says of events, record by record, from when it listens until it is closed.
+
+A thread reads what comes at once, however slow the one is for whom it is: a virsh that cannot write does not answer
+libvirtd either, and loses its connection. virsh does not say when it has begun to listen. Its libvirt can: it is asked
+to note its conversation with libvirtd on standard error, and the answer to its registration is in there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import unix
+from kvm.errors import CommandTimeoutError, ConnectionLostError, KvmError
+from kvm.virsh import prompt
+from kvm.virsh.command import failure
+from kvm.virsh.process import as_virsh_wants, no_virsh
+from unix.process import Process, TimeoutExpired
+from unix.result import Result
+
+ENVIRONMENT = {
+    "LIBVIRT_DEBUG": "",
+    "LIBVIRT_LOG_FILTERS": "2:rpc.netclient",
+    "LIBVIRT_LOG_OUTPUTS": "2:stderr",
+}
+"""Has libvirt note, on standard error, which calls were made and answered: their numbers, not what was in them."""
+
+_NOTE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: \d+: \w+ : ")
+_ANSWERED = re.compile(rb"RPC_CLIENT_MSG_RX: .* prog=(\d+) vers=\d+ proc=(\d+) type=1 ")
+
+_OF_LIBVIRT, _OF_QEMU = b"536903814", b"536903815"
+_REGISTRATIONS = {
+    *((_OF_LIBVIRT, b"%d" % number) for number in (167, 313, 316, 368, 374, 380)),
+    (_OF_QEMU, b"4"),
+}
+"""The calls of libvirt's protocol that register for events; their numbers are for good."""
+
+_QUIET = 50
+"""Milliseconds of silence after which a record whose end cannot be told is taken for whole."""
+
+_MUTE = 2.0
+"""Seconds until a virsh whose libvirt notes nothing is taken to listen."""
+
+_CHUNK = 1 << 16
+
+
+class Framing(Protocol):
+    """How records are told apart: a line that matches `begins` begins one, and `is_whole` tells some that are over."""
+
+    @property
+    def begins(self) -> re.Pattern[bytes]: ...
+
+    def is_whole(self, record: str) -> bool: ...
+
+
+class Stream:
+    """Records from a virsh in a process of its own on `host`, which runs `words` until it is closed.
+
+    It listens when it has been made: what happens from then on is among the records. An error of virsh's is raised
+    there, or when all that came before it has been taken. It may be closed by any thread.
+    """
+
+    def __init__(
+        self, host: unix.Host, connect: Sequence[str], words: Sequence[str], framing: Framing, *, registers: bool
+    ) -> None:
+        self._host = host
+        self._words = words
+        self._framing = framing
+        self._records: deque[str] = deque()
+        self._changed = threading.Condition()
+        self._failure: KvmError | None = None
+        self._is_over = self._is_closed = self._is_registered = self._has_noted = False
+        self._kinds = self._answers = 0
+        self._to_register: int | None = 1
+        self._record: list[str] = []
+        self._grumbled: list[bytes] = []
+        self._owner = os.getpid()
+        listen = [*words]
+        if "--all" in words:  # so many registrations as there are kinds, which virsh tells before it listens
+            self._to_register = None
+            listen = [f"{words[0]} --list; {' '.join(map(prompt.quoted, words))}"]
+        self._process = _start(host, ["virsh", *connect, *listen])
+        self._wake, self._waker = os.pipe()
+        self._thread = threading.Thread(target=self._follow, name=f"virsh {words[0]}", daemon=True)
+        self._thread.start()
+        if registers:
+            try:
+                self._await_registration()
+            except BaseException:
+                self.close()
+                raise
+
+    def take(self, deadline: float | None) -> str | None:
+        """The next record; None if there is none by `deadline`, or any more because the stream was closed."""
+        with self._changed:
+            while not self._records and not self._is_over:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self._changed.wait(left)
+            if self._records and not self._is_closed:
+                return self._records.popleft()
+            if self._failure and not self._is_closed:
+                raise self._failure
+            return None
+
+    def close(self) -> None:
+        """End virsh. Records that nobody has taken are dropped."""
+        with self._changed:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._changed.notify_all()
+        if os.getpid() != self._owner:  # the thread, and virsh, are the parent's
+            self._process.forget()
+            return
+        with contextlib.suppress(OSError):
+            os.write(self._waker, b"x")
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _await_registration(self) -> None:
+        timeout = self._host.get_control("timeout") or None
+        assert timeout is None or isinstance(timeout, int | float)
+        begun = time.monotonic()
+        with self._changed:
+            while not self._is_registered and not self._is_over:
+                waited = time.monotonic() - begun
+                if timeout is not None and waited > timeout:
+                    raise CommandTimeoutError(
+                        f"virsh {self._words[0]}: it did not listen within {timeout:g} s", command=self._words
+                    )
+                if not self._has_noted and waited > _MUTE:
+                    return
+                self._changed.wait(0.1)
+            if self._failure and not self._is_registered:
+                raise self._failure
+
+    # -- what the thread does
+
+    def _follow(self) -> None:
+        """Read until virsh ends, or is to end; then see to it that it has."""
+        why: KvmError | None = None
+        try:
+            why = self._read_all()
+        except unix.UnixError as error:
+            why = ConnectionLostError(f"virsh {self._words[0]}: {error}", command=self._words)
+        finally:
+            with self._changed:
+                self._failure = why
+                self._is_over = True
+                self._changed.notify_all()
+            with contextlib.suppress(unix.UnixError):
+                self._process.end()
+            os.close(self._wake)
+            os.close(self._waker)
+
+    def _read_all(self) -> KvmError | None:
+        """Read until virsh ends; why it did, or None if it is to end."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        outputs: dict[int, _Lines] = {}
+        if self._process.stdout:
+            outputs[self._process.stdout.fileno()] = _Lines(self._printed)
+        if self._process.stderr:
+            outputs[self._process.stderr.fileno()] = _Lines(self._noted)
+        for descriptor in outputs:
+            poll.register(descriptor, select.POLLIN)
+        while outputs:
+            ready = poll.poll(_QUIET if self._record else None)
+            if not ready:
+                self._end_record()
+            for descriptor, _ in ready:
+                if descriptor == self._wake:
+                    return None
+                try:
+                    data = os.read(descriptor, _CHUNK)
+                except OSError:  # the end of a terminal
+                    data = b""
+                outputs[descriptor].feed(data)
+                if not data:
+                    poll.unregister(descriptor)
+                    del outputs[descriptor]
+            if (lost := self._trouble()) is not None:
+                self._end_record()
+                return lost
+        self._end_record()
+        return self._why_ended()
+
+    def _printed(self, line: bytes) -> None:
+        """Take a line from standard output."""
+        if self._framing.begins.match(line):
+            self._end_record()
+            self._record = [_text(line)]
+        elif self._record:
+            self._record.append(_text(line))
+        elif _NOTE.match(line) or line.startswith(b"error: "):  # on a terminal both outputs are one
+            self._noted(line)
+        elif self._to_register is None:
+            if line:
+                self._kinds += 1
+            else:
+                self._to_register = self._kinds
+                self._count()
+        if self._record and self._framing.is_whole("\n".join(self._record)):
+            self._end_record()
+
+    def _noted(self, line: bytes) -> None:
+        """Take a line from standard error."""
+        if not _NOTE.match(line):
+            self._grumbled.append(line)
+        elif not self._is_registered:
+            self._has_noted = True
+            answered = _ANSWERED.search(line)
+            if answered and (answered[1], answered[2]) in _REGISTRATIONS:
+                self._answers += 1
+                self._count()
+
+    def _count(self) -> None:
+        """See whether all that is to be registered for has been."""
+        if self._to_register is not None and self._answers >= self._to_register:
+            with self._changed:
+                self._is_registered = True
+                self._changed.notify_all()
+
+    def _end_record(self) -> None:
+        if self._record:
+            record, self._record = "\n".join(self._record), []
+            with self._changed:
+                self._records.append(record)
+                self._changed.notify_all()
+
+    def _trouble(self) -> KvmError | None:
+        """What has gone wrong although virsh does not end."""
+        for line in self._grumbled:
+            if line.startswith(b"error: Disconnected from ") or (
+                not self._is_registered and line.startswith(_NOT_THERE)
+            ):
+                return self._error(1)
+        return None
+
+    def _why_ended(self) -> KvmError:
+        """Why virsh has ended, which it does not do by itself."""
+        try:
+            code = self._process.wait(1)
+            self._process.conclude()
+            code = self._process.returncode or code
+        except TimeoutExpired:
+            code = 255
+        except unix.ConnectionLostError as error:
+            return ConnectionLostError(f"virsh {self._words[0]}: {error}", command=self._words)
+        if code == 127:
+            return no_virsh(self._host)
+        if any(line.startswith(b"error: ") for line in self._grumbled):
+            return self._error(code)
+        return ConnectionLostError(
+            f"virsh {self._words[0]}: it has ended, with {code}, and said nothing", command=self._words
+        )
+
+    def _error(self, code: int) -> KvmError:
+        said = b"\n".join(self._grumbled).decode("utf-8", "surrogateescape")
+        return failure(self._words, Result(code, "", said))
+
+
+_NOT_THERE = (b"error: failed to get ", b"error: Could not find ")
+"""What virsh says before it listens to all, where it should listen to one that is not there."""
+
+
+class _Lines:
+    """Bytes, cut into lines for `take`."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self._rest: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        """Go on with `data`; none is the end."""
+        first, *others = data.split(b"\n")
+        self._rest.append(first)
+        for line in others:
+            self._take(b"".join(self._rest))
+            self._rest = [line]
+        if not data and (last := b"".join(self._rest)):
+            self._rest = []
+            self._take(last)
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "surrogateescape")
+
+
+def _start(host: unix.Host, words: Sequence[str]) -> Process:
+    """Start a virsh whose output comes at once: virsh 7 sees to that on a terminal only, and fills blocks otherwise."""
+    with as_virsh_wants(host, ENVIRONMENT):
+        try:
+            return host.popen(["stdbuf", "-oL", *words])
+        except FileNotFoundError:
+            pass
+        try:
+            return host.popen(words, terminal=True)
+        except FileNotFoundError:
+            raise no_virsh(host) from None

@@ -140,6 +140,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"Requested operation is not valid",
         r"Domain is (already active|not running)",
         r"revert requires force",
+        r"(The d|operation failed: d|D)omain is not running|operation failed: Active console session exists",
         r".* is supported only on (stopped|running) domains",
         r"resource busy",
         r"cannot get vcpupin for (offline|transient) domain",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvm.groups.domain.blocks import Blocks
+from kvm.groups.domain.console import Consoles
 from kvm.groups.domain.cpus import Cpus
 from kvm.groups.domain.devices import Devices
 from kvm.groups.domain.events import DomainEvents
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Domain", "DomainInfo", "DomainState", "ListedDomain"]
 
 
-class Domain(DomainEvents, Lifecycle, Monitor, Devices, Blocks, Cpus, Memory, Tuning, Labels, Signals, Saving, Guest):
+class Domain(
+    DomainEvents, Consoles, Lifecycle, Monitor, Devices, Blocks, Cpus, Memory, Tuning, Labels, Signals, Saving, Guest
+):
     """Domains: virtual machines, running or only defined.
 
     A domain is given by its name or UUID as a str, or by its id as an int. A str is never taken for an id.

@@ -311,7 +311,7 @@ class DomainEvents(Lifecycle, Monitor):
     ) -> Events[Any]:
         """What happens from now on to a domain, or to all, as it happens. virsh: ``event``.
 
-        An iterator of `kvm.Event`, which waits for the next one: see `kvm.Events`. Of one kind, `event`, or of all
+        An iterator of `kvm.events.Event`, which waits for the next one: see `kvm.events.Events`. Of one kind, `event`, or of all
         kinds; for `timeout` seconds, or until it is closed; with ``loop=False`` until the first. An event's `details`
         are described by its kind: `LifecycleEvent`, `RtcChange`, `Watchdog`, `IoError`, `IoErrorReason`, `Graphics`,
         `BlockJob` (``block-job``, ``block-job-2``), `DiskChange`, `TrayChange`, `BalloonChange`, `Device`

@@ -1,0 +1,198 @@
+"""A guest's console for a program: bytes in, bytes out.
+
+virsh connects a terminal to the console, so it gets one whose other end is here. It says that it has connected, some
+releases before they have; so what comes next is looked at, and an error at the very end is not the guest's word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import time
+import weakref
+from types import TracebackType
+from typing import Self
+
+import unix
+from kvm.errors import (
+    CommandTimeoutError,
+    ConnectionLostError,
+    InvalidArgumentError,
+    KvmError,
+    NoVirshError,
+    describe,
+)
+from kvm.virsh.command import failure
+from unix.process import GRACE, Process, TimeoutExpired
+from unix.result import Result
+
+ESCAPE = "\udcff"
+"""What ends the connection if it is typed, as virsh's option: the byte 0xff, which is in no text."""
+
+_BANNER = re.compile(rb"Connected to domain [^\n]*\r?\nEscape character is [^\n]*\n\Z")
+_ERROR = re.compile(rb"(error: [^\n]*\n)+\s*")
+
+_SOON = 0.1
+"""Seconds in which virsh says that it has not connected, after it has said that it has."""
+
+_CHUNK = 1 << 16
+
+
+class Console:
+    """A connection to a console or another character device of a guest.
+
+    It is a context manager; `fileno` makes it usable by others, such as ``pexpect.fdpexpect.fdspawn``, as long as it is
+    only used through them. Several may not use it at once.
+    """
+
+    def __init__(self, process: Process, words: list[str], timeout: float | None) -> None:
+        assert process.stdin
+        self._process = process
+        self._words = words
+        self._descriptor = process.stdin.fileno()
+        self._unread = b""
+        self._has_ended = False
+        self._close = weakref.finalize(self, _end, process, os.getpid())
+        os.set_blocking(self._descriptor, False)
+        try:
+            self._connect(timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """The descriptor of the terminal that virsh is on."""
+        return self._descriptor
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return not self._close.alive
+
+    def read(self, size: int = _CHUNK, timeout: float | None = None) -> bytes:
+        """Wait for what the guest writes, and read at most `size` bytes of it; none if the connection has ended.
+
+        `CommandTimeoutError` if nothing comes within `timeout` seconds.
+        """
+        if not self._unread and not self._has_ended:
+            self._fill(_deadline(timeout), timeout)
+        data, self._unread = self._unread[:size], self._unread[size:]
+        return data
+
+    def read_until(self, pattern: bytes | re.Pattern[bytes], timeout: float | None = None) -> bytes:
+        """Read up to the end of the first match of `pattern`: bytes as they are, or a compiled regular expression.
+
+        `CommandTimeoutError` if it has not come within `timeout` seconds, and `ConnectionLostError` if the connection
+        ends before; then what has come is still to be read.
+        """
+        compiled = re.compile(re.escape(pattern)) if isinstance(pattern, bytes) else pattern
+        deadline = _deadline(timeout)
+        while (found := compiled.search(self._unread)) is None:
+            if self._has_ended:
+                raise ConnectionLostError(
+                    f"virsh {self._words[0]}: the connection has ended before {compiled.pattern!r} came; the last of "
+                    f"what came is {self._unread[-200:]!r}",
+                    command=self._words,
+                )
+            self._fill(deadline, timeout)
+        data, self._unread = self._unread[: found.end()], self._unread[found.end() :]
+        return data
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
+        """Have the guest read `data`; what it writes meanwhile is kept for `read`.
+
+        `CommandTimeoutError` if that takes more than `timeout` seconds, `ConnectionLostError` if the connection has
+        ended. The byte 0xff cannot be written.
+        """
+        if b"\xff" in data:
+            raise InvalidArgumentError(f"virsh {self._words[0]}: the byte 0xff would end the connection")
+        deadline, left = _deadline(timeout), memoryview(data)
+        while left:
+            if self._has_ended:
+                raise ConnectionLostError(f"virsh {self._words[0]}: the connection has ended", command=self._words)
+            ready = self._poll(select.POLLIN | select.POLLOUT, deadline, timeout)
+            if ready & ~select.POLLOUT:
+                self._fill(deadline, timeout)
+            else:
+                with contextlib.suppress(OSError):  # that it has ended is told by reading
+                    left = left[os.write(self._descriptor, left[:1024]) :]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, and virsh. The guest goes on."""
+        self._has_ended = True
+        self._close()
+
+    def _connect(self, timeout: float | None) -> None:
+        """Read what virsh says itself, up to where the guest may begin, and not a byte more."""
+        deadline = _deadline(timeout)
+        said = b""
+        while not _BANNER.search(said):
+            self._poll(select.POLLIN, deadline, timeout)
+            byte = self._read(1)
+            if not byte:
+                raise self._refusal(said)
+            said += byte
+        deadline = time.monotonic() + _SOON
+        with contextlib.suppress(CommandTimeoutError):
+            while b"error: ".startswith(self._unread[:7]) and not self._has_ended:
+                self._fill(deadline, _SOON)
+        if self._has_ended and _ERROR.fullmatch(self._unread):
+            raise self._refusal(self._unread)
+
+    def _refusal(self, said: bytes) -> KvmError:
+        """What virsh said before it ended."""
+        code = _end(self._process, os.getpid())
+        if code == 127:
+            return NoVirshError(describe(NoVirshError, "there is no virsh"), command=self._words)
+        return failure(self._words, Result(code, "", said.decode("utf-8", "surrogateescape").replace("\r\n", "\n")))
+
+    def _fill(self, deadline: float | None, timeout: float | None) -> None:
+        """Wait for something to read, and keep it."""
+        self._poll(select.POLLIN, deadline, timeout)
+        data = self._read(_CHUNK)
+        self._unread += data
+        self._has_ended = self._has_ended or not data
+
+    def _poll(self, events: int, deadline: float | None, timeout: float | None) -> int:
+        poll = select.poll()
+        poll.register(self._descriptor, events)
+        ready = poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000)
+        if not ready:
+            raise CommandTimeoutError(
+                f"virsh {self._words[0]}: nothing has come within {timeout:g} s", command=self._words
+            )
+        return ready[0][1]
+
+    def _read(self, size: int) -> bytes:
+        """What there is to read; nothing at the end, which a terminal shows as an error."""
+        try:
+            return os.read(self._descriptor, size)
+        except OSError:
+            return b""
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _end(process: Process, owner: int) -> int:
+    """End virsh, in good order, which is what it does when its terminal is gone; its return code."""
+    if os.getpid() != owner:
+        process.forget()
+        return 0
+    process.close_pipes()
+    with contextlib.suppress(TimeoutExpired):
+        process.wait(GRACE)
+    with contextlib.suppress(unix.UnixError):
+        return process.end()
+    return 255

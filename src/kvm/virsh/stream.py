@@ -35,12 +35,20 @@ ENVIRONMENT = {
 _NOTE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: \d+: \w+ : ")
 _ANSWERED = re.compile(rb"RPC_CLIENT_MSG_RX: .* prog=(\d+) vers=\d+ proc=(\d+) type=1 ")
 
+_KIND = re.compile(rb"[a-z0-9-]+")
+
 _OF_LIBVIRT, _OF_QEMU = b"536903814", b"536903815"
 _REGISTRATIONS = {
     *((_OF_LIBVIRT, b"%d" % number) for number in (167, 313, 316, 368, 374, 380)),
     (_OF_QEMU, b"4"),
 }
 """The calls of libvirt's protocol that register for events; their numbers are for good."""
+
+_DISCONNECTED = b"error: Disconnected from "
+"""What virsh says, and goes on to wait for events that will not come."""
+
+_NOT_THERE = (b"error: failed to get ", b"error: Could not find ")
+"""What virsh says before it listens to all, where it should listen to one that is not there."""
 
 _QUIET = 50
 """Milliseconds of silence after which a record whose end cannot be told is taken for whole."""
@@ -76,7 +84,7 @@ class Stream:
         self._records: deque[str] = deque()
         self._changed = threading.Condition()
         self._failure: KvmError | None = None
-        self._is_over = self._is_closed = self._is_registered = self._has_noted = False
+        self._is_over = self._is_closed = self._is_registered = self._is_broken = self._has_noted = False
         self._kinds = self._answers = 0
         self._to_register: int | None = 1
         self._record: list[str] = []
@@ -188,9 +196,9 @@ class Stream:
                 if not data:
                     poll.unregister(descriptor)
                     del outputs[descriptor]
-            if (lost := self._trouble()) is not None:
+            if self._is_broken:
                 self._end_record()
-                return lost
+                return self._error(1)
         self._end_record()
         return self._why_ended()
 
@@ -204,9 +212,9 @@ class Stream:
         elif _NOTE.match(line) or line.startswith(b"error: "):  # on a terminal both outputs are one
             self._noted(line)
         elif self._to_register is None:
-            if line:
+            if _KIND.fullmatch(line):
                 self._kinds += 1
-            else:
+            elif not line and self._kinds:
                 self._to_register = self._kinds
                 self._count()
         if self._record and self._framing.is_whole("\n".join(self._record)):
@@ -216,6 +224,8 @@ class Stream:
         """Take a line from standard error."""
         if not _NOTE.match(line):
             self._grumbled.append(line)
+            missing = not self._is_registered and line.startswith(_NOT_THERE)
+            self._is_broken = self._is_broken or missing or line.startswith(_DISCONNECTED)
         elif not self._is_registered:
             self._has_noted = True
             answered = _ANSWERED.search(line)
@@ -225,7 +235,7 @@ class Stream:
 
     def _count(self) -> None:
         """See whether all that is to be registered for has been."""
-        if self._to_register is not None and self._answers >= self._to_register:
+        if self._to_register is not None and self._answers >= self._to_register and not self._is_broken:
             with self._changed:
                 self._is_registered = True
                 self._changed.notify_all()
@@ -236,15 +246,6 @@ class Stream:
             with self._changed:
                 self._records.append(record)
                 self._changed.notify_all()
-
-    def _trouble(self) -> KvmError | None:
-        """What has gone wrong although virsh does not end."""
-        for line in self._grumbled:
-            if line.startswith(b"error: Disconnected from ") or (
-                not self._is_registered and line.startswith(_NOT_THERE)
-            ):
-                return self._error(1)
-        return None
 
     def _why_ended(self) -> KvmError:
         """Why virsh has ended, which it does not do by itself."""
@@ -267,10 +268,6 @@ class Stream:
     def _error(self, code: int) -> KvmError:
         said = b"\n".join(self._grumbled).decode("utf-8", "surrogateescape")
         return failure(self._words, Result(code, "", said))
-
-
-_NOT_THERE = (b"error: failed to get ", b"error: Could not find ")
-"""What virsh says before it listens to all, where it should listen to one that is not there."""
 
 
 class _Lines:

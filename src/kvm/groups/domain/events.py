@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from kvm import text
@@ -187,26 +188,31 @@ def _graphics(raw: dict[str, str]) -> Graphics:
     }
 
 
-def _fields(raw: dict[str, str]) -> str:
-    return "".join(f"{line.removeprefix(chr(9))}\n" for line in raw["fields"].split("\n") if line)
+def _fields(raw: dict[str, str]) -> dict[str, str]:
+    pairs = (line.partition(": ") for line in raw["fields"].split("\n\t")[1:])
+    return {name: value for name, _, value in pairs}
 
 
-def _job_completed(raw: dict[str, str]) -> JobInfo | None:
-    told = _job(f"Job type: 3\n{_fields(raw)}")
-    if told:
-        del told["type"]  # which is not told
+def _job_completed(raw: dict[str, str]) -> JobInfo:
+    fields = _fields(raw)
+    message = fields.pop("errmsg", None)
+    figures = "".join(f"{name}: {value}\n" for name, value in fields.items())
+    told: JobInfo = _job(f"Job type: 3\n{figures}") or {}
+    del told["type"]  # an event does not tell it
+    if message is not None:
+        told["errmsg"] = message
     return told
 
 
 def _tunable(raw: dict[str, str]) -> dict[str, int | str]:
     """What was tuned, by libvirt's names: numbers, but for the names of disks and groups, and lists of CPUs."""
-    pairs = [line.partition(": ") for line in _fields(raw).splitlines()]
     return {
-        name: int(value) if value.lstrip("-").isdecimal() and not name.rstrip("0123456789").endswith(_TEXTS) else value
-        for name, _, value in pairs
+        name: value if name.rstrip("0123456789").endswith(_TEXTS) or not _NUMBER.fullmatch(value) else int(value)
+        for name, value in _fields(raw).items()
     }
 
 
+_NUMBER = re.compile(r"-?[0-9]+")
 _TEXTS = ("pin", ".disk", ".group_name")
 
 
@@ -222,6 +228,7 @@ _ADDRESSES = " ".join(
     rf"{end}\[(?P<{end}_family>\w+) (?P<{end}_node>\S*) (?P<{end}_service>\S*)\]" for end in ("local", "remote")
 )
 _LINES = r"(?:\n\t[^\n]*)*"
+_FIELDS = r":(?P<fields>(?:\n\t.*)?)"
 
 KINDS: dict[str, Kind] = {
     "lifecycle": LIFECYCLE,
@@ -248,11 +255,11 @@ KINDS: dict[str, Kind] = {
     "pm-suspend-disk": NOTHING,
     "device-removed": _DEVICE,
     "block-job-2": _BLOCK_JOB,
-    "tunable": kind(dict, rf":(?P<fields>{_LINES})", open=True, convert=_tunable),
+    "tunable": kind(dict, _FIELDS, open=True, convert=_tunable),
     "agent-lifecycle": kind(AgentLifecycle, r": state: '(?P<state>[\w ]+)' reason: '(?P<reason>[\w ]+)'"),
     "device-added": _DEVICE,
     "migration-iteration": kind(MigrationIteration, r": iteration: '(?P<iteration>\d+)'"),
-    "job-completed": kind(JobInfo, r":(?P<fields>(?:\n[^\n]*)*)", open=True, convert=_job_completed),
+    "job-completed": kind(JobInfo, _FIELDS, open=True, convert=_job_completed),
     "device-removal-failed": _DEVICE,
     "metadata-change": METADATA_CHANGE,
     "block-threshold": kind(
@@ -311,10 +318,10 @@ class DomainEvents(Lifecycle, Monitor):
     ) -> Events[Any]:
         """What happens from now on to a domain, or to all, as it happens. virsh: ``event``.
 
-        An iterator of `kvm.events.Event`, which waits for the next one: see `kvm.events.Events`. Of one kind, `event`, or of all
-        kinds; for `timeout` seconds, or until it is closed; with ``loop=False`` until the first. An event's `details`
-        are described by its kind: `LifecycleEvent`, `RtcChange`, `Watchdog`, `IoError`, `IoErrorReason`, `Graphics`,
-        `BlockJob` (``block-job``, ``block-job-2``), `DiskChange`, `TrayChange`, `BalloonChange`, `Device`
+        An iterator of `kvm.events.Event`, which waits for the next one: see `kvm.events.Events`. Of one kind, `event`,
+        or of all kinds; for `timeout` seconds, or until it is closed; with ``loop=False`` until the first. An event's
+        `details` are described by its kind: `LifecycleEvent`, `RtcChange`, `Watchdog`, `IoError`, `IoErrorReason`,
+        `Graphics`, `BlockJob` (``block-job``, ``block-job-2``), `DiskChange`, `TrayChange`, `BalloonChange`, `Device`
         (``device-added``, ``device-removed``, ``device-removal-failed``), `VcpuRemoved`, `AgentLifecycle`,
         `ChannelLifecycle`, `MigrationIteration`, `JobInfo` (``job-completed``), `MetadataChange`, `BlockThreshold`,
         `MemoryFailure`, `MemoryDeviceSizeChange`, `NicMacChange`; what was tuned, by libvirt's names, for ``tunable``;

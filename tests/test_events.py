@@ -167,6 +167,18 @@ def test_nothing_is_left_of_it_when_nobody_has_it_any_more(hypervisor: Hyperviso
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("virsh ")]
 
 
+def test_a_forked_child_leaves_it_to_its_parent(hypervisor: Hypervisor, domain: str) -> None:
+    with hypervisor.domain.event(domain, timeout=10) as events:
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                events.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        hypervisor.domain.suspend(domain)
+        assert next(events).details["event"] == "Suspended"
+
+
 def test_what_came_before_virsh_was_killed_is_told_and_then_that(hypervisor: Hypervisor, domain: str) -> None:
     with hypervisor.domain.event(domain) as events:
         hypervisor.domain.suspend(domain)

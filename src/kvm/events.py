@@ -222,7 +222,10 @@ class OfLibvirt(Reader[D]):
         for place in self._ends(body):
             rest = body[place + len(self._quote) :]
             for name, each in self._candidates(found["kind"]):
-                details = each.read(rest)
+                try:
+                    details = each.read(rest)
+                except UnreadableOutputError:  # it only looked like that
+                    continue
                 if details is not None:
                     readings.append(Event(moment, name, body[:place], details))
                     break

@@ -121,14 +121,14 @@ class Stream:
 
     def close(self) -> None:
         """End virsh. Records that nobody has taken are dropped."""
+        if os.getpid() != self._owner:  # a forked child: the thread, the lock, and virsh are the parent's
+            self._process.forget()
+            return
         with self._changed:
             if self._is_closed:
                 return
             self._is_closed = True
             self._changed.notify_all()
-        if os.getpid() != self._owner:  # the thread, and virsh, are the parent's
-            self._process.forget()
-            return
         with contextlib.suppress(OSError):
             os.write(self._waker, b"x")
         if threading.current_thread() is not self._thread:
@@ -162,7 +162,7 @@ class Stream:
             why = ConnectionLostError(f"virsh {self._words[0]}: {error}", command=self._words)
         finally:
             with self._changed:
-                self._failure = why
+                self._failure = why or ConnectionLostError(f"virsh {self._words[0]}: it was given up")
                 self._is_over = True
                 self._changed.notify_all()
             with contextlib.suppress(unix.UnixError):

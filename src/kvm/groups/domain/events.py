@@ -7,7 +7,7 @@ import re
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from kvm import text
-from kvm.errors import CommandTimeoutError, InvalidArgumentError, NotFoundError
+from kvm.errors import CommandTimeoutError, InvalidArgumentError, InvalidStateError, NotFoundError
 from kvm.events import (
     LIFECYCLE,
     METADATA_CHANGE,
@@ -380,7 +380,10 @@ class DomainEvents(Lifecycle, Monitor):
                 return Result(0, f"Domain {str(domain)!r} was shut down\n", "")
             if not force:
                 return self._late(f"shutdown: {domain} has not shut down within {timeout:g} s")
-        ended = self.destroy(domain)
+        try:
+            ended = self.destroy(domain)
+        except (InvalidStateError, NotFoundError):  # it has, at the last moment
+            return Result(0, f"Domain {str(domain)!r} was shut down\n", "")
         said = f"Domain {str(domain)!r} was destroyed: it has not shut down within {timeout:g} s\n"
         return Result(0, said, "") if ended.status else ended
 

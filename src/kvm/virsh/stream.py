@@ -2,7 +2,8 @@
 
 A thread reads what comes at once, however slow the one is for whom it is: a virsh that cannot write does not answer
 libvirtd either, and loses its connection. virsh does not say when it has begun to listen. Its libvirt can: it is asked
-to note its conversation with libvirtd on standard error, and the answer to its registration is in there.
+to note its conversation with libvirtd on standard error, and the answer to its registration is in there. These notes
+also end a virsh whose reader was killed: the next sign of life from libvirtd, in seconds, has nowhere to be noted.
 """
 
 from __future__ import annotations

@@ -34,21 +34,10 @@ from kvm.groups.groups import Groups, is_group
 from kvm.virsh.plan import Plan
 from test_project import ROOT, run
 
-NOT_YET = {
-    "await",
-    "console",
-    "event",
-    "lxc-enter-namespace",
-    "net-event",
-    "nodedev-event",
-    "pool-event",
-    "qemu-monitor-event",
-    "secret-event",
-}
-"""Commands that are being written."""
-
 OTHERWISE = {
     ("desc", "edit"): "opens an editor",
+    **{(f"{kind}event", "list"): "prints the kinds" for kind in ("", "net-", "pool-", "nodedev-", "secret-")},
+    ("qemu-monitor-event", "pretty"): "for the eye; details are read",
     ("metadata", "edit"): "opens an editor",
     ("net-desc", "edit"): "opens an editor",
     ("net-metadata", "edit"): "opens an editor",
@@ -141,11 +130,7 @@ def spelled(name: str) -> str:
 
 def test_every_command_has_a_method(offered: Commands, methods: dict[str, Method]) -> None:
     assert len(offered) > 200
-    assert set(offered) - set(methods) - NOT_YET == set()
-
-
-def test_what_is_here_by_now_is_not_said_to_be_missing(methods: dict[str, Method]) -> None:
-    assert NOT_YET & set(methods) == set()
+    assert set(offered) - set(methods) == set()
 
 
 def test_every_option_has_a_keyword(offered: Commands, methods: dict[str, Method]) -> None:
@@ -170,7 +155,8 @@ def test_what_a_command_requires_goes_by_place_in_its_order(offered: Commands, m
 
 def test_every_method_says_which_command_it_is() -> None:
     known = newest()
-    assert {name for name, function in public_methods() if not set(named_commands(function)) & set(known)} == set()
+    without = {name for name, function in public_methods() if not set(named_commands(function)) & set(known)}
+    assert without == {"domain.stop"}  # more than one, and waits
     named = {command for _, function in public_methods() for command in named_commands(function)}
     assert named - set(known) == set()
 
@@ -213,7 +199,10 @@ def readings(bound: Bound) -> Iterator[str]:
         method = getattr(Bound(type(bound._group)(asked), bound._key), name)
         required = [each for each in inspect.signature(method).parameters.values() if each.default is each.empty]
         if all(each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL) for each in required):
-            method()
+            try:
+                method()
+            except TypeError:  # it streams, or wants the terminal
+                continue
             if all(command.reads for command in asked.commands):
                 yield name
 

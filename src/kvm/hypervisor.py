@@ -16,8 +16,8 @@ from unix.controls import is_bool
 from unix.words import command_line
 
 if TYPE_CHECKING:
-    from kvm.groups.image import Image
     from kvm.events import Events, Reader
+    from kvm.groups.image import Image
     from kvm.pipeline import Pipeline
     from kvm.virsh.command import Command
     from kvm.virsh.plan import Plan

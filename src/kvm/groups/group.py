@@ -4,8 +4,7 @@ runs is up to the caller that the group is bound to."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from kvm import xml
 from kvm.groups.caller import Caller

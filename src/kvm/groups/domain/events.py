@@ -366,7 +366,7 @@ class DomainEvents(Lifecycle, Monitor):
             return Result(0, "condition fulfilled\n", "")
         return self._late(f"await: {condition} of {domain} has not come true within {timeout:g} s")
 
-    def stop(self, domain: str | int, timeout: float = 30, *, force: bool = False, mode: str | None = None) -> Result:
+    def stop(self, domain: str | int, timeout: float = 30, force: bool = False, *, mode: str | None = None) -> Result:
         """Ask a domain to shut down, as `shutdown` does, and wait until it has.
 
         If it has not after `timeout` seconds, it is destroyed with `force`, and otherwise a `CommandTimeoutError`. The

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from lxml import etree
 
 import kvm
 from kvm import InvalidArgumentError, _xml_to_dict, from_xml, to_xml, xml
+from kvm.xmlwriter import NAMESPACES
 from sameness import normal, parse
 
 
@@ -51,6 +54,15 @@ def test_an_element_becomes_a_dictionary_of_its_tag(text: str, value: object) ->
     assert from_xml(text) == from_xml(text.encode()) == from_xml(etree.fromstring(text)) == {"a": value}
 
 
+class Kind(str, enum.Enum):  # noqa: UP042
+    KVM = "kvm"
+    PATH = "/a b"
+
+
+class Share(float, enum.Enum):
+    HALF = 0.5
+
+
 @pytest.mark.parametrize(
     ("conf", "text"),
     [
@@ -64,6 +76,11 @@ def test_an_element_becomes_a_dictionary_of_its_tag(text: str, value: object) ->
         ({"memory": kvm.Quantity("32 KiB")}, '<d><memory unit="b">32768</memory></d>'),
         ({"m": {"@unit": "b", "#text": kvm.Quantity("32 KiB")}}, '<d><m unit="b">32768</m></d>'),
         ({"a": b"12", "b": {"@c": "1", "#text": None}}, '<d><a>12</a><b c="1"/></d>'),
+        ({"m": {"@c": "1", "#text": kvm.Quantity("32 KiB")}}, '<d><m c="1" unit="b">32768</m></d>'),
+        ({"m": {"#text": kvm.Quantity("1 KiB"), "@unit": None}}, '<d><m unit="b">1024</m></d>'),
+        ({"@type": Kind.KVM, "b": Kind.PATH, "c": Share.HALF}, '<d type="kvm"><b>/a b</b><c>0.5</c></d>'),
+        ({Kind.KVM: 1, "@xmlnsx": 2}, '<d xmlnsx="2"><kvm>1</kvm></d>'),
+        ({"#content": ["a", None, {"b": ["1", 2], "c": None}, {"d": False}]}, "<d>a<b>1</b><b>2</b></d>"),
     ],
 )
 def test_a_dictionary_becomes_xml_in_its_order(conf: dict[str, object], text: str) -> None:
@@ -154,8 +171,23 @@ def test_prefixes_of_libvirt_need_no_declaration() -> None:
     declared = f"<domain><qemu:commandline xmlns:qemu='{uri}'><qemu:arg value='-v'/></qemu:commandline></domain>"
     assert normal(parse(by_hand)) == normal(parse(expanded)) == normal(parse(declared))
     assert to_xml("a", {"@{urn:x}b": 1, "{urn:y}c": True}) == (
-        '<a xmlns:ns0="urn:x" ns0:b="1">\n  <ns0:c xmlns:ns0="urn:y"/>\n</a>\n'
+        '<a xmlns:ns0="urn:x" ns0:b="1">\n  <ns1:c xmlns:ns1="urn:y"/>\n</a>\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("conf", "attributes"),
+    [
+        ({"@{urn:x}a": 1, "@{urn:x}b": 2}, {"{urn:x}a": "1", "{urn:x}b": "2"}),
+        ({"@{urn:x}a": 1, "@{urn:y}a": 2}, {"{urn:x}a": "1", "{urn:y}a": "2"}),
+        ({"@fs:a": 1, "@fs:b": 2}, {f"{{{NAMESPACES['fs']}}}a": "1", f"{{{NAMESPACES['fs']}}}b": "2"}),
+        ({"@xmlns:fs": "urn:x", f"@{{{NAMESPACES['fs']}}}a": 1}, {f"{{{NAMESPACES['fs']}}}a": "1"}),
+    ],
+)
+def test_a_prefix_is_declared_once(conf: dict[str, object], attributes: dict[str, str]) -> None:
+    assert dict(parse(to_xml("a", conf)).items()) == attributes
+    inner = to_xml("a", {f"{{{NAMESPACES['fs']}}}b": {"@xmlns:fs": "urn:x", "fs:c": True}})
+    assert [each.tag for each in parse(inner).iter()] == ["a", f"{{{NAMESPACES['fs']}}}b", "{urn:x}c"]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +202,20 @@ def test_prefixes_of_libvirt_need_no_declaration() -> None:
         ({"a": "\x01"}, r"XML cannot hold the character '\\x01'"),
         ({"a": {"#content": "text"}}, "'#content' is a list"),
         ({"a": b"\xff"}, "cannot write <a> as XML: .*utf-8"),
+        ({"@xmlns q": "urn:q"}, "'xmlns q' is no name of an attribute"),
+        ({"@xmlns:": "urn:q"}, "'@xmlns:' declares no prefix"),
+        ({"@xmlns:xmlns": "urn:q"}, "'@xmlns:xmlns' declares no prefix"),
+        ({"@xmlns:q": ""}, "'' is no namespace for '@xmlns:q'"),
+        ({"@xmlns:q": False}, "False is no namespace for '@xmlns:q'"),
+        ({"@xmlns:xml": "urn:q"}, "'urn:q' is no namespace for '@xmlns:xml'"),
+        ({"@xmlns:q": "http://www.w3.org/2000/xmlns/"}, "is no namespace for '@xmlns:q'"),
+        ({"{http://www.w3.org/2000/xmlns/}q": 1}, "is no name of an element"),
+        ({"@xmlnsxq": "urn:q", "xq:a": 1}, "the prefix 'xq' of 'xq:a' is not declared"),
+        ({"@xmlns:q": "u", "@q:a": 1, "@{u}a": 2}, "the attribute '{u}a' is there twice"),
+        ({"@xmlns:q": "u", "@xmlns:r": "u", "@q:a": 1, "@r:a": 2}, "the attribute 'r:a' is there twice"),
+        ({"#content": [{1: "a"}]}, "the name 1 is no text"),
+        ({"a": 10**5000}, "Exceeds the limit"),
+        ({"a": [[10**5000]]}, "Exceeds the limit"),
     ],
 )
 def test_what_is_wrong_in_a_dictionary_is_said(conf: dict[str, object], why: str) -> None:
@@ -213,6 +259,15 @@ def test_a_million_siblings_are_read() -> None:
     assert len(from_xml(text)["a"]["b"]) == 1_000_000
 
 
+def test_time_grows_with_size_and_no_faster() -> None:
+    mixed = "<a>" + "<b/>x" * 200_000 + "</a>"
+    many = "<a " + " ".join(f"xmlns:n{number}='u'" for number in range(50_000)) + "/>"
+    begin = time.process_time()
+    assert len(from_xml(mixed)["a"]["#content"]) == 400_000
+    assert from_xml(to_xml("a", from_xml(many)["a"])) == from_xml(many)
+    assert time.process_time() - begin < 10
+
+
 def test_huge_text_is_read() -> None:
     huge = "x\n" * 6_000_000
     assert from_xml(f"<a>{huge}</a>") == {"a": huge}
@@ -226,6 +281,13 @@ def test_bytes_are_read_in_the_encoding_that_they_declare(encoding: str) -> None
     assert from_xml(text.encode(encoding)) == {"a": {"@xmlns:q": "u", "q:b": "é"}}
     with pytest.raises(InvalidArgumentError):
         from_xml("<?xml version='1.0' encoding='utf-8'?><a>é</a>".encode("latin-1"))
+
+
+def test_blanks_around_a_document_are_none_of_it() -> None:
+    assert from_xml(b"\xfe\xff" + "<a>\n</a>\n".encode("utf-16-be")) == {"a": True}
+    assert xml.document("a", "<a>é</a>".encode("utf-16")) == b"<a>&#233;</a>"
+    assert xml.document("a", b"\n<?xml version='1.0'?><a/>\n") == b"<?xml version='1.0'?><a/>\n"
+    assert xml.document("a", "\ufeff<?xml version='1.0' encoding='latin-1'?><a>é</a>") == "<a>é</a>".encode()
 
 
 @given(st.text() | st.binary(), st.integers(0, 400))
@@ -243,6 +305,21 @@ def test_anything_is_a_value_or_an_error(garbage: str | bytes, end: int) -> None
 def test_what_is_no_document_is_refused(text: str | bytes) -> None:
     with pytest.raises(InvalidArgumentError):
         from_xml(text)
+
+
+@pytest.mark.parametrize(
+    "given", [None, 1, Path("/a"), bytearray(b"<a/>"), {"a": "b"}, etree.ElementTree(etree.Element("a"))]
+)
+def test_what_cannot_be_read_is_refused(given: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="XML to read is text, bytes or an lxml element, not"):
+        from_xml(given)
+
+
+def test_a_part_of_a_tree_has_the_namespaces_that_are_declared_in_it() -> None:
+    tree = etree.fromstring("<r xmlns:o='u:o' xmlns:p='u:p'><a xmlns:q='u:q' p:b='q:c'><d xmlns:r='u:r'/></a></r>")
+    assert from_xml(tree[0]) == {
+        "a": {"@xmlns:q": "u:q", "@xmlns:p": "u:p", "@p:b": "q:c", "d": {"@xmlns:r": "u:r"}},
+    }
 
 
 def test_text_is_what_it_is_whatever_encoding_it_declares() -> None:
@@ -282,6 +359,7 @@ def test_what_cannot_be_xml_is_refused_and_named(conf: dict[str, object]) -> Non
         ("string(//@x)", ['say="no"']),
         ("//q:arg/@value", ["-v"]),
         ("//none", []),
+        ("//@value/../namespace::q", [("q", "urn:q")]),
     ],
 )
 def test_an_xpath_finds_elements_and_text(xpath: str, found: list[object]) -> None:
@@ -302,6 +380,17 @@ def test_an_xpath_with_an_unknown_prefix_is_refused() -> None:
 
 def test_a_carriage_return_that_libvirt_does_not_escape_is_not_lost() -> None:
     assert xml.conf("<domain><name>a\rb</name></domain>\n") == {"name": "a\rb"}
+
+
+def test_white_space_in_attributes_that_libvirt_does_not_escape_is_not_lost() -> None:
+    printed = "<domain>\n  <name>x='a\n\t' 'b'</name>\n  <a b='c\n\td' e='\n'/>\n</domain>\n\n"
+    assert xml.conf(printed) == {"name": "x='a\n\t' 'b'", "a": {"@b": "c\n\td", "@e": "\n"}}
+    in_cdata = "<domain>\n  <metadata><a:b xmlns:a='u'><![CDATA[c='\n']]></a:b></metadata>\n</domain>\n"
+    assert xml.conf(in_cdata)["metadata"]["a:b"]["#text"] == "c='\n'"
+
+
+def test_a_device_without_content_has_its_tag() -> None:
+    assert xml.device(from_xml("<panic/>")) == b"<panic/>\n"
 
 
 def test_the_root_of_an_output_must_be_xml() -> None:

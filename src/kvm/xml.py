@@ -46,6 +46,8 @@ Node: TypeAlias = Any
 """One node of a document: a dict, a list, or text."""
 
 _XML = re.compile(r"\s*<|\ufeff")
+_BROKEN = re.compile(r"='[^'\n\t<>]*[\n\t][^'<>]*'")
+"""The value of an attribute, as libvirt writes it, of more than one line; or the like in text."""
 
 
 @cache
@@ -68,7 +70,7 @@ def parse(text: str | bytes) -> etree._Element:
     from lxml import etree
 
     try:
-        root = etree.fromstring(_encoded(text).strip(), _parser("utf-8" if isinstance(text, str) else None))
+        root = etree.fromstring(_encoded(text).lstrip(), _parser("utf-8" if isinstance(text, str) else None))
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
         raise InvalidArgumentError(f"the XML is not well-formed: {getattr(error, 'msg', error)}") from error
     if (isinstance(text, bytes) or "<!DOCTYPE" in text) and root.getroottree().docinfo.doctype:
@@ -77,8 +79,8 @@ def parse(text: str | bytes) -> etree._Element:
 
 
 def _encoded(text: str | bytes) -> bytes:
-    """Text as UTF-8, without a declaration that may say otherwise; bytes as they are."""
-    return re.sub(r"\A\s*<\?xml\s[^>]*>", "", text).encode() if isinstance(text, str) else text
+    """Text as UTF-8, without a declaration that may say otherwise; bytes as they are, but for blanks before one."""
+    return re.sub(r"\A[\s\ufeff]*<\?xml\s[^>]*>", "", text).encode() if isinstance(text, str) else text.lstrip()
 
 
 def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
@@ -117,9 +119,12 @@ def _text_of(element: etree._Element) -> bytes:
     """The XML of an element, without the namespaces that are declared around it and not used in it."""
     from lxml import etree
 
-    if element.getparent() is not None:
-        element = copy.deepcopy(element)
-        etree.cleanup_namespaces(element)
+    if not isinstance(element, etree._Element):
+        raise InvalidArgumentError(f"XML to read is text, bytes or an lxml element, not {element!r}")
+    if (parent := element.getparent()) is not None:
+        element, around = copy.deepcopy(element), parent.nsmap
+        own = {prefix for each in element.iter() for prefix, uri in each.nsmap.items() if around.get(prefix) != uri}
+        etree.cleanup_namespaces(element, keep_ns_prefixes=filter(None, own))
     return etree.tostring(element, encoding="utf-8", with_tail=False)
 
 
@@ -163,8 +168,8 @@ def document(tag: str, given: Document) -> bytes | str:
         return given
     if not isinstance(given, str | bytes):
         raise InvalidArgumentError(f"a <{tag}> is a dict, XML as text, an lxml element or a path, not {given!r}")
-    parse(given)
-    return _encoded(given)
+    root, data = parse(given), _encoded(given)
+    return etree.tostring(root) if b"\0" in data else data  # UTF-16, which libvirt does not read
 
 
 def documents(tag: str, given: Document | Sequence[Document]) -> bytes | str:
@@ -211,8 +216,17 @@ def _read_printed(text: str, places: Mapping[str, Place]) -> dict[str, Any]:
 
 
 def _printed(text: str) -> str:
-    """What virsh printed, as XML: libvirt writes a carriage return as it is, and a parser would make it a newline."""
-    return text.replace("\r", "&#13;")
+    """What virsh printed, as XML: libvirt writes all white space as it is, of which a parser would make another.
+
+    Of a carriage return that is a newline, of a newline or tab in an attribute a blank.
+    """
+    text = text.replace("\r", "&#13;").rstrip("\n")
+    is_plain = "\t" not in text and text.count("\n") == text.count(">\n")  # every line ends with a tag
+    return text if is_plain or "<![CDATA[" in text else _BROKEN.sub(_referred, text)
+
+
+def _referred(found: re.Match[str]) -> str:
+    return found[0].replace("\n", "&#10;").replace("\t", "&#9;")
 
 
 def asked(xpath: str | None) -> Callable[[str], Conf | list[Node]]:
@@ -247,7 +261,7 @@ def nodes(text: str, xpath: str) -> list[Node]:
 def _node(found: Any) -> Node:
     if isinstance(found, str):
         return str(found)
-    if isinstance(found, bool | float):
+    if isinstance(found, bool | float | tuple):
         return found
     from kvm.xmlreader import read
 
@@ -291,7 +305,7 @@ def device(given: Document) -> bytes | str:
     if not isinstance(given, Mapping):
         return document("device", given)
     tag, content = next(iter(given.items()), ("", None))
-    if len(given) != 1 or not isinstance(content, Mapping):
+    if len(given) != 1 or not (isinstance(content, Mapping) or content is True):
         raise InvalidArgumentError(f"a device as a dict has its tag: {{'disk': {{...}}}}, which has not {given!r}")
     return to_xml(tag, content).encode()
 

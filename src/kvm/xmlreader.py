@@ -8,6 +8,7 @@ text between children; the few that have are read with two more steps for names,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, TypeAlias
 from xml.parsers.expat import ExpatError, ParserCreate
 
@@ -38,7 +39,7 @@ def read(document: str | bytes, places: Mapping[str, Place]) -> dict[str, Any]:
     """
     encoding = "utf-8" if isinstance(document, str) else None
     try:
-        data = (document.encode() if isinstance(document, str) else document).strip()
+        data = (document.encode() if isinstance(document, str) else document).lstrip()
         found = _read(data, places, encoding)
         return _read(data, places, encoding, in_order=True) or {} if found is None else found
     except (ExpatError, ValueError, LookupError) as error:
@@ -108,7 +109,8 @@ def _read(
 
     def start_in_order(name: str, attributes: list[str]) -> None:
         nonlocal pieces
-        push(pieces + texts)
+        pieces += texts
+        push(pieces)
         texts.clear()
         start(name, attributes)
         pieces = []
@@ -163,12 +165,10 @@ def _take_texts(content: dict[str, Any], pieces: Sequence[str | dict[str, Any]])
 
     Behind the first child, they are worth to have all in order.
     """
-    joined: list[str | dict[str, Any]] = []
-    for piece in pieces:
-        if isinstance(piece, str) and joined and isinstance(joined[-1], str):
-            joined[-1] += piece
-        else:
-            joined.append(piece)
+    joined: list[Any] = []
+    for kind, run in groupby(pieces, type):
+        found: list[Any] = list(run)
+        joined += ["".join(found)] if kind is str else found
     significant = [isinstance(piece, str) and bool(piece.strip(BLANKS)) for piece in joined]
     if any(significant[1:]):
         for child in [key for key in content if key[0] != "@"]:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from kvm.errors import InvalidArgumentError
 from kvm.values import Quantity
@@ -23,6 +23,9 @@ NAMESPACES = {
     "xml": "http://www.w3.org/XML/1998/namespace",
 }
 """libvirt's own namespaces by their usual prefixes, which need not be declared."""
+
+_OF_DECLARATIONS = "http://www.w3.org/2000/xmlns/"
+"""The namespace of what declares namespaces; nothing else may be in it."""
 
 _ASCII_NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII).fullmatch
 _NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]").search
@@ -41,6 +44,10 @@ def write(tag: str, value: object) -> str:
     parts: list[str] = []
     try:
         _element(parts, tag, value, "\n", {})
+    except InvalidArgumentError:
+        raise
+    except ValueError as error:  # an int of thousands of digits
+        raise InvalidArgumentError(f"cannot write <{tag}> as XML: {error}") from error
     except RecursionError:
         raise InvalidArgumentError(
             f"cannot write <{tag}> as XML: it is nested too deeply, or contains itself"
@@ -58,28 +65,40 @@ def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope
         parts.append(f"<{name}{_declarations(declared)}" + (f">{text}</{name}>" if text else "/>"))
         return
     attributes: list[tuple[str, object]] = []
+    namespaces: dict[str, str] = {}
     children: list[tuple[str, object]] = []
     text, mixed = "", None
-    for key, content in value.items():
-        if type(key) is not str:
-            _refuse(tag, f"the name {key!r} is no text")
+    for name, content in value.items():
+        key = name if type(name) is str else _plain(name, tag)
         if key[:1] == "@":
             if content is not None:
                 attributes.append((key[1:], content))
-                if key[:6] == "@xmlns":
-                    scope = {**scope, key[7:]: str(content)}
+                if key == "@xmlns" or key[:7] == "@xmlns:":
+                    namespaces[key[7:]] = _namespace(key, content, tag)
         elif key == "#text":
             text = _text(tag, value)
+            if isinstance(content, Quantity) and value.get("@unit") is None:
+                attributes.append(("unit", "b"))
         elif key == "#content":
             mixed = content
         else:
             children.append((key, content))
+    scope = {**scope, **namespaces} if namespaces else scope
     name, declared = _name(tag, tag, scope)
     scope = {**scope, **declared} if declared else scope
     parts.append(f"<{name}{_declarations(declared)}")
+    known: set[tuple[str, str]] = set()
     for given, content in attributes:
-        attribute, declared = (given, {}) if given[:5] == "xmlns" else _name(given, tag, scope, of_attribute=True)
-        parts.append(f'{_declarations(declared)} {attribute}="{_escaped(content, tag, _SPECIAL_IN_ATTRIBUTE)}"')
+        attribute = given
+        if not _is_name(given) and given[:6] != "xmlns:":
+            attribute, declared = _name(given, tag, scope, of_attribute=True)
+            scope = {**scope, **declared} if declared else scope
+            parts.append(_declarations(declared))
+            prefix, _, local = attribute.partition(":")
+            if (scope.get(prefix, prefix), local) in known:
+                _refuse(tag, f"the attribute {given!r} is there twice")
+            known.add((scope.get(prefix, prefix), local))
+        parts.append(f' {attribute}="{_escaped(content, tag, _SPECIAL_IN_ATTRIBUTE)}"')
     parts.append(f">{text}")
     start, inner = len(parts), "" if text or mixed is not None or not line else line + "  "
     if mixed is not None:
@@ -100,17 +119,37 @@ def _mixed(parts: list[str], tag: str, mixed: object, scope: _Scope) -> None:
     if not isinstance(mixed, list | tuple):
         _refuse(tag, f"'#content' is a list of text and of one-key dicts, not {mixed!r}")
     for piece in mixed:
-        for key, value in piece.items() if isinstance(piece, Mapping) else [("", piece)]:
-            if key:
-                _element(parts, key, value, "", scope)
-            else:
-                parts.append(_escaped(value, tag, _SPECIAL))
+        if isinstance(piece, Mapping):
+            for key, value in piece.items():
+                for one in value if isinstance(value, list | tuple) else (value,):
+                    if one is not None and one is not False:
+                        _element(parts, _plain(key, tag), one, "", scope)
+        elif piece is not None:
+            parts.append(_escaped(piece, tag, _SPECIAL))
+
+
+def _plain(key: object, tag: str) -> str:
+    """A key of a dictionary as a str."""
+    if not isinstance(key, str):
+        _refuse(tag, f"the name {key!r} is no text")
+    return str.__str__(key)
+
+
+def _namespace(key: str, uri: object, tag: str) -> str:
+    """The namespace that a key declares."""
+    prefix, is_default = key[7:], key == "@xmlns"
+    if not (is_default or _is_name(prefix)) or prefix == "xmlns":
+        _refuse(tag, f"{key!r} declares no prefix")
+    is_right = isinstance(uri, str) and (uri or is_default) and uri != _OF_DECLARATIONS
+    if not is_right or (prefix == "xml") != (uri == NAMESPACES["xml"]):
+        _refuse(tag, f"{uri!r} is no namespace for {key!r}")
+    return str.__str__(cast(str, uri))
 
 
 def _text(tag: str, value: Mapping[str, object]) -> str:
     """The text that is beside attributes and children."""
     text = value.get("#text")
-    if isinstance(text, Quantity) and value.get("@unit", "b") not in ("b", "bytes", "byte"):
+    if isinstance(text, Quantity) and value.get("@unit") not in (None, "b", "bytes", "byte"):
         _refuse(tag, f"a Quantity is in bytes, but its unit is given as {value['@unit']!r}; give the unit 'b'")
     return "" if text is None else _escaped(text, tag, _SPECIAL)
 
@@ -120,9 +159,9 @@ def _name(name: str, tag: str, scope: _Scope, *, of_attribute: bool = False) -> 
     if _is_name(name):
         return name, {}
     uri, _, local = name[1:].partition("}") if name[:1] == "{" else ("", "", "")
-    if uri and _is_name(local):
+    if uri not in ("", _OF_DECLARATIONS) and _is_name(local):
         known = [prefix for prefix, each in scope.items() if each == uri and (prefix or not of_attribute)]
-        usual = (prefix for prefix, each in NAMESPACES.items() if each == uri)
+        usual = (prefix for prefix, each in NAMESPACES.items() if each == uri and prefix not in scope)
         free = (prefix for prefix in _prefixes() if prefix not in scope)
         prefix = known[0] if known else next(usual, None) or next(free)
         return (f"{prefix}:{local}" if prefix else local), ({} if known or prefix == "xml" else {prefix: uri})
@@ -164,15 +203,15 @@ def _declarations(declared: Mapping[str, str]) -> str:
 def _escaped(value: object, tag: str, special: re.Pattern[str]) -> str:
     """A value as libvirt writes it, with what is special in XML as references."""
     if isinstance(value, str):
-        if value.isalnum():
-            return value
-        text = value
+        text = value if type(value) is str else str.__str__(value)  # what an enum is, not what it is called
+        if text.isalnum():
+            return text
     elif isinstance(value, bool):
         return "yes" if value else "no"
     elif isinstance(value, int):
         return str(int(value))
     elif isinstance(value, float) and math.isfinite(value):
-        return str(value)
+        return float.__repr__(value)
     elif isinstance(value, bytes | os.PathLike):
         try:
             text = value.decode() if isinstance(value, bytes) else os.fsdecode(value)

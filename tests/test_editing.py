@@ -67,6 +67,40 @@ def test_a_snapshot_is_edited_and_cloned(test_driver: Hypervisor) -> None:
     snapshot.edit("test", "s 1", lambda conf: conf.update(name="s 3"), clone=True)
     assert set(snapshot.list("test")) == {"s 1", "s 2", "s 3"}
 
+    for how in ({"rename": True}, {"clone": True}):
+        with pytest.raises(kvm.AlreadyExistsError, match="there is a snapshot 's 2' already"):
+            snapshot.edit("test", "s 1", lambda conf: conf.update(name="s 2", description="lost"), **how)
+    assert set(snapshot.list("test")) == {"s 1", "s 2", "s 3"}
+    assert "description" not in snapshot.conf("test", "s 2")
+
+
+def test_what_changes_a_document_in_a_pipeline_may_fail_and_may_ask(test_driver: Hypervisor) -> None:
+    domain = test_driver.domain
+    domain.define({"@type": "test", "name": "guest", "memory": 8192, "os": {"type": "hvm"}})
+    with test_driver.pipeline() as pipe, pytest.raises(ZeroDivisionError):
+        pipe.domain.edit("guest", lambda conf: conf.update(vcpu=1 // 0))
+        pipe.execute()
+    with test_driver.set_controls(timeout=20), test_driver.pipeline() as pipe:
+        pipe.domain.edit("guest", lambda conf: conf.update(title=" ".join(sorted(domain.list(all=True)))))
+        pipe.execute()
+    assert domain.conf("guest")["title"] == "guest test"
+
+
+def test_output_as_bytes_does_not_keep_from_editing(test_driver: Hypervisor) -> None:
+    with test_driver.set_controls(decode=None):
+        test_driver.domain.edit("test", lambda conf: conf.update(title="é"))
+    assert test_driver.domain.conf("test", inactive=True)["title"] == "é"
+
+
+def test_no_white_space_is_lost(hypervisor: Hypervisor) -> None:
+    words = "one\n\ttwo\r"
+    hypervisor.domain.define({**GUEST, "qemu:commandline": {"qemu:env": {"@name": "A", "@value": words}}})
+    try:
+        hypervisor.domain.edit("guest", describe)
+        assert hypervisor.domain.conf("guest")["qemu:commandline"]["qemu:env"] == [{"@name": "A", "@value": words}]
+    finally:
+        hypervisor.domain.undefine("guest")
+
 
 def test_a_snapshot_is_renamed(hypervisor: Hypervisor, tmp_path: Path) -> None:
     image = tmp_path / "disk.qcow2"

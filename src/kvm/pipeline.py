@@ -99,7 +99,8 @@ class _Carrying:
     ) -> dict[int, tuple[Plan[Any], tuple[Command, ...]]]:
         """Ask what all plans ask now; those that go on, with what they ask next.
 
-        A plan goes on as soon as its own results are there: one is read while virsh prints the next.
+        A plan goes on as soon as its own results are there: one is read while virsh prints the next. Behind one that
+        looks something up nothing is printed, and what it does then, an editor's function, may ask virsh, or fail.
         """
         owners = [place for place, (_, commands) in going.items() for _ in commands]
         came: dict[int, list[Result]] = {place: [] for place in going}
@@ -117,7 +118,8 @@ class _Carrying:
         def early(index: int, result: Result) -> None:
             place = owners[index]
             came[place].append(result)
-            if len(came[place]) == len(going[place][1]):
+            asked = going[place][1]
+            if len(came[place]) == len(asked) and not isinstance(asked, Lookup):
                 advance(place, came.pop(place))
 
         results = self._run([command for _, commands in going.values() for command in commands], early)

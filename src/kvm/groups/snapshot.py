@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar, Unpack, cast, overload
 
 from kvm import table, text, xml
-from kvm.errors import InvalidArgumentError, UnreadableOutputError
+from kvm.errors import AlreadyExistsError, InvalidArgumentError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Lookup, Plan, acting, checked, editing, resolved
@@ -336,6 +336,11 @@ def editing_point(
     read = yield from resolved(Command(f"{kind}-dumpxml", which))
     domain, old = read.options["domain"], which[f"{kind}name"]
     told: list[str] = []
+    taken: list[str] = []
+    if how.get("rename") or how.get("clone"):
+        names = Command(f"{kind}-list", {"domain": domain, "name": True})
+        (result,) = yield Lookup((names,))
+        taken = text.lines(checked(names, result).stdout)
 
     def redefine(content: bytes) -> Command:
         told.append(xml.parse(content).findtext("name", ""))
@@ -344,6 +349,8 @@ def editing_point(
                 f"virsh {kind}-edit: the name of {old!r} became {told[0]!r}"
                 + ("; give rename=True or clone=True if it is to" if kind == "snapshot" else "")
             )
+        if told[0] != old and told[0] in taken:
+            raise AlreadyExistsError(f"virsh {kind}-edit: there is a {kind} {told[0]!r} already")
         given = {"domain": domain, "xmlfile": content, "redefine": True}
         return Command(f"{kind}-create", given | ({"current": True} if how.get("current") else {}), reads=False)
 

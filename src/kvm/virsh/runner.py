@@ -158,7 +158,8 @@ class Runner:
     def _put(self, line: _Line, data: bytes) -> str | Result:
         """The path of a new file with `data` on the host, or the result of a command that could not get there."""
         try:
-            written, path, stderr = self._host.run(["sh", "-c", _TO_FILE], input=data)
+            with self._host.set_controls(decode="utf-8"):
+                written, path, stderr = self._host.run(["sh", "-c", _TO_FILE], input=data)
         except (unix.ConnectError, unix.ConnectionLostError) as error:
             return unreached(error)  # to no virsh, that is
         except unix.CommandTimeoutError as error:

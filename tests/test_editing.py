@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,26 @@ def test_a_snapshot_is_renamed(hypervisor: Hypervisor, tmp_path: Path) -> None:
         assert list(hypervisor.snapshot.list("guest")) == ["new"]
     finally:
         hypervisor.domain.undefine("guest", snapshots_metadata=True)
+
+
+def test_threads_that_edit_the_same_lose_nothing(hypervisor: Hypervisor) -> None:
+    hypervisor.domain.define({**GUEST, "title": "0"})
+
+    def count(_: int) -> int:
+        for _ in range(3):
+            try:
+                hypervisor.domain.edit("guest", lambda conf: conf.update(title=str(int(conf["title"]) + 1)))
+            except kvm.ChangedMeanwhileError:
+                continue
+            return 1
+        return 0
+
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            done = sum(threads.map(count, range(12)))
+        assert 0 < done == int(hypervisor.domain.conf("guest")["title"])
+    finally:
+        hypervisor.domain.undefine("guest")
 
 
 def test_a_snapshot_that_somebody_else_changed_is_left_alone(estate: Estate) -> None:

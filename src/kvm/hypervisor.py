@@ -143,6 +143,8 @@ class Hypervisor(unix.Wrapper, Groups):
         except StopIteration as end:
             value: T = end.value
             return value
+        finally:
+            plan.close()
 
     def stream(
         self, command: Command, reader: Reader[D], names: Command, *, timeout: float | None, loop: bool

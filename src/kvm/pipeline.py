@@ -85,13 +85,17 @@ class _Carrying:
         """
         values: list[Any] = [None] * len(plans)
         together: list[int] = []
-        for place, (_, commands) in enumerate(plans):
-            together.append(place)
-            if isinstance(commands, Lookup) or place == len(plans) - 1:
-                going = {each: plans[each] for each in together}
-                while going:
-                    going = self._step(going, values)
-                together = []
+        try:
+            for place, (_, commands) in enumerate(plans):
+                together.append(place)
+                if isinstance(commands, Lookup) or place == len(plans) - 1:
+                    going = {each: plans[each] for each in together}
+                    while going:
+                        going = self._step(going, values)
+                    together = []
+        finally:
+            for plan, _ in plans:
+                plan.close()
         return values
 
     def _step(

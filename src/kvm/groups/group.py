@@ -3,8 +3,11 @@ runs is up to the caller that the group is bound to."""
 
 from __future__ import annotations
 
+from _thread import RLock
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
 
 from kvm import xml
 from kvm.groups.caller import Caller
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 D = TypeVar("D")
+
+
+_editing: WeakKeyDictionary[Caller, AbstractContextManager[object]] = WeakKeyDictionary()
 
 
 class Group:
@@ -63,7 +69,11 @@ class Group:
         def command(content: bytes) -> Command:
             return Command(define, {**options, as_: content}, reads=False)
 
-        return self._caller.call(editing(tag, read, command, function, check=self._caller.check))
+        return self._caller.call(editing(tag, read, command, function, alone=self._alone(), check=self._caller.check))
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """What keeps threads that edit by the same caller from doing so at the same moment."""
+        return _editing.setdefault(self._caller, RLock())
 
     def _listen(
         self,

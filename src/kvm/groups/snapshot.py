@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -218,7 +219,9 @@ class Snapshot(Group):
         """
         which = {"domain": domain, "snapshotname": snapshotname, "security_info": True}
         how = {"current": current, "rename": rename, "clone": clone}
-        return self._caller.call(editing_point("snapshot", which, function, how, check=self._caller.check))
+        return self._caller.call(
+            editing_point("snapshot", which, function, how, alone=self._alone(), check=self._caller.check)
+        )
 
     def info(
         self, domain: str | int, snapshotname: str | None = None, **options: Unpack[options.SnapshotInfoOptions]
@@ -330,7 +333,13 @@ def describing(kind: str, shape: type[T], which: Mapping[str, object]) -> Plan[T
 
 
 def editing_point(
-    kind: str, which: Mapping[str, object], function: xml.Editor, how: Mapping[str, bool], *, check: bool
+    kind: str,
+    which: Mapping[str, object],
+    function: xml.Editor,
+    how: Mapping[str, bool],
+    *,
+    alone: AbstractContextManager[object],
+    check: bool,
 ) -> Plan[Result]:
     """A snapshot or checkpoint, changed by `function` and told to libvirt again."""
     read = yield from resolved(Command(f"{kind}-dumpxml", which))
@@ -354,7 +363,7 @@ def editing_point(
         given = {"domain": domain, "xmlfile": content, "redefine": True}
         return Command(f"{kind}-create", given | ({"current": True} if how.get("current") else {}), reads=False)
 
-    result = yield from editing(f"domain{kind}", read, redefine, function, check=check)
+    result = yield from editing(f"domain{kind}", read, redefine, function, alone=alone, check=check)
     if result.status and how.get("rename") and told and told[0] != old:
         forget = Command(f"{kind}-delete", {"domain": domain, f"{kind}name": old, "metadata": True}, reads=False)
         yield from acting(forget, check=check)

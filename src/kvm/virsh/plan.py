@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TypeVar, cast
 
 from kvm import table, text, xml
@@ -87,11 +87,18 @@ def each_left(commands: Mapping[str, Command], parse: Callable[[str], T]) -> Pla
 
 
 def editing(
-    tag: str, read: Command, define: Callable[[bytes], Command], function: xml.Editor, *, check: bool
+    tag: str,
+    read: Command,
+    define: Callable[[bytes], Command],
+    function: xml.Editor,
+    *,
+    alone: AbstractContextManager[object],
+    check: bool,
 ) -> Plan[Result]:
     """A document that `read` prints, changed by `function`, and handed to what `define` makes of it.
 
-    It is read once more before that: what somebody else has changed in the meantime is not overwritten.
+    It is read once more before that: what somebody else has changed in the meantime is not overwritten. The second
+    reading and the definition belong together, so they are done within `alone`.
     """
     read = yield from resolved(read)
     (printed,) = yield Lookup((read,))
@@ -102,14 +109,16 @@ def editing(
     if wanted == before:
         return Result(0, f"<{tag}> is as it was\n", "")
     content = xml.content(tag, wanted)
-    (again,) = yield Lookup((read,))
-    if checked(read, again).stdout != printed.stdout:
-        words = " ".join(word for word in read.words() if not word.startswith("--") or "=" in word)
-        raise ChangedMeanwhileError(
-            f"{words}: somebody else has changed this <{tag}> in the meantime, so nothing was defined; edit it again",
-            command=read.words(),
-        )
-    return (yield from acting(define(content), check=check))
+    with alone:
+        (again,) = yield Lookup((read,))
+        if checked(read, again).stdout != printed.stdout:
+            words = " ".join(word for word in read.words() if not word.startswith("--") or "=" in word)
+            raise ChangedMeanwhileError(
+                f"{words}: somebody else has changed this <{tag}> in the meantime, "
+                "so nothing was defined; edit it again",
+                command=read.words(),
+            )
+        return (yield from acting(define(content), check=check))
 
 
 def checked(command: Command, result: Result) -> Result:

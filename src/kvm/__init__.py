@@ -6,47 +6,46 @@
     {'test': {'id': 1, 'state': 'running'}}
 
 `Hypervisor` is where to begin; its groups (`hypervisor.generic`, `hypervisor.domain`, ...) have the commands.
+Each name is loaded when it is first asked for.
 """
 
-from typing import TYPE_CHECKING
-
-from kvm.errors import (
-    AgentError,
-    AlreadyExistsError,
-    CannotConnectError,
-    ChangedMeanwhileError,
-    CommandTimeoutError,
-    ConnectionLostError,
-    DeniedError,
-    InvalidArgumentError,
-    InvalidStateError,
-    KvmError,
-    NoQemuImgError,
-    NotFoundError,
-    NotSupportedError,
-    NoVirshError,
-    UnreadableOutputError,
-)
-from kvm.former import (
-    CRASHED,
-    DYING,
-    IDLE,
-    PAUSED,
-    RUNNING,
-    SHUTDOWN,
-    SHUTOFF,
-    SUSPENDED,
-    TimeoutException,
-    pprint,
-)
-from kvm.hypervisor import CONTROLS, Hypervisor
-from kvm.identifiers import gen_mac, gen_uuid
-from kvm.values import Quantity
-from kvm.xml import _xml_to_dict, from_xml, to_xml
-
+TYPE_CHECKING = False  # as in typing, which takes longer to load than all of this
 if TYPE_CHECKING:
+    from kvm.errors import (
+        AgentError,
+        AlreadyExistsError,
+        CannotConnectError,
+        ChangedMeanwhileError,
+        CommandTimeoutError,
+        ConnectionLostError,
+        DeniedError,
+        InvalidArgumentError,
+        InvalidStateError,
+        KvmError,
+        NoQemuImgError,
+        NotFoundError,
+        NotSupportedError,
+        NoVirshError,
+        UnreadableOutputError,
+    )
     from kvm.fleet import Fleet, FleetError
+    from kvm.former import (
+        CRASHED,
+        DYING,
+        IDLE,
+        PAUSED,
+        RUNNING,
+        SHUTDOWN,
+        SHUTOFF,
+        SUSPENDED,
+        TimeoutException,
+        pprint,
+    )
+    from kvm.hypervisor import CONTROLS, Hypervisor
+    from kvm.identifiers import gen_mac, gen_uuid
     from kvm.inventory import InventoryError
+    from kvm.values import Quantity
+    from kvm.xml import _xml_to_dict, from_xml, to_xml
 
 __version__ = "2.0.0a1"
 
@@ -90,13 +89,24 @@ __all__ = [
     "to_xml",
 ]
 
-_LATER = {"Fleet": "fleet", "FleetError": "fleet", "InventoryError": "inventory"}
-"""What is loaded when it is first asked for, and the module that it is in."""
+_HOMES = {
+    "CONTROLS": "hypervisor", "Hypervisor": "hypervisor",
+    "Fleet": "fleet", "FleetError": "fleet", "InventoryError": "inventory",
+    "CRASHED": "former", "DYING": "former", "IDLE": "former", "PAUSED": "former", "RUNNING": "former",
+    "SHUTDOWN": "former", "SHUTOFF": "former", "SUSPENDED": "former", "TimeoutException": "former", "pprint": "former",
+    "gen_mac": "identifiers", "gen_uuid": "identifiers",
+    "Quantity": "values",
+    "_xml_to_dict": "xml", "from_xml": "xml", "to_xml": "xml",
+}  # fmt: skip
+"""The modules that names are in; all others are errors."""
+
+_MODULES = {"errors", "hypervisor", "identifiers", "values", "xml"}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LATER:
+    if name in _MODULES:
+        return __import__(f"kvm.{name}", fromlist=[name])
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return globals().setdefault(name, getattr(import_module(f"kvm.{_LATER[name]}"), name))
+    module = __import__(f"kvm.{_HOMES.get(name, 'errors')}", fromlist=[name])
+    return globals().setdefault(name, getattr(module, name))

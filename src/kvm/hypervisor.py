@@ -85,6 +85,10 @@ class Hypervisor(unix.Wrapper, Groups):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def start(self) -> None:
+        """Start a live virsh now, so that the first command does not have to wait for it."""
+        self._virsh.start()
+
     def close(self) -> None:
         """End the live virshes; the next command starts one. What a ``test:`` hypervisor was is gone then."""
         if self._runner:

@@ -6,30 +6,29 @@
     'Linux\\n'
 
 `Local` is this machine, `Remote` any that OpenSSH reaches. Standard library only.
+Each name is loaded when it is first asked for.
 """
 
-from typing import TYPE_CHECKING
-
-from unix.controls import CONTROLS, Control, Controls
-from unix.errors import (
-    ArgumentError,
-    AuthenticationError,
-    CommandTimeoutError,
-    ConnectError,
-    ConnectionLostError,
-    ControlError,
-    HostKeyError,
-    UnixError,
-    UserError,
-)
-from unix.host import Host
-from unix.local import Local
-from unix.result import Result
-from unix.words import Argument, Option
-from unix.wrapper import Wrapper
-
+TYPE_CHECKING = False  # as in typing, which takes longer to load than all of this
 if TYPE_CHECKING:
+    from unix.controls import CONTROLS, Control, Controls
+    from unix.errors import (
+        ArgumentError,
+        AuthenticationError,
+        CommandTimeoutError,
+        ConnectError,
+        ConnectionLostError,
+        ControlError,
+        HostKeyError,
+        UnixError,
+        UserError,
+    )
+    from unix.host import Host
+    from unix.local import Local
     from unix.remote import Remote, connect
+    from unix.result import Result
+    from unix.words import Argument, Option
+    from unix.wrapper import Wrapper
 
 __all__ = [
     "CONTROLS",
@@ -55,10 +54,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """What is about other machines is loaded when it is first asked for."""
-    if name not in ("Remote", "connect"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from unix import remote
+_HOMES = {
+    "CONTROLS": "controls", "Control": "controls", "Controls": "controls",
+    "Argument": "words", "Option": "words",
+    "Host": "host", "Local": "local", "Remote": "remote", "connect": "remote", "Result": "result", "Wrapper": "wrapper",
+}  # fmt: skip
+"""The modules that names are in; all others are errors."""
 
-    return globals().setdefault(name, getattr(remote, name))
+_MODULES = {"controls", "errors", "host", "local", "remote", "result", "words", "wrapper"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return __import__(f"unix.{name}", fromlist=[name])
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = __import__(f"unix.{_HOMES.get(name, 'errors')}", fromlist=[name])
+    return globals().setdefault(name, getattr(module, name))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import selectors
 import signal
@@ -22,10 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Literal, Self
 
 from unix.errors import CommandTimeoutError, UnixError
+from unix.log import listener
 from unix.words import encode
-
-logger = logging.getLogger("unix")
-logger.addHandler(logging.NullHandler())
 
 GRACE = 0.5
 """Seconds between asking a process group to end (SIGTERM) and ending it (SIGKILL)."""
@@ -199,7 +196,8 @@ def start(
         raise UnixError(
             "SIGCHLD is ignored in this program, so that no command's exit status can be known: set it back"
         )
-    logger.debug("start %s", words)
+    if logger := listener("unix"):
+        logger.debug("start %s", words)
     pipe = None if terminal else subprocess.PIPE
     ours = theirs = None
     if own_terminal:

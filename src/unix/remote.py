@@ -170,9 +170,11 @@ class Remote(FilesByCommand):
         own_terminal: bool = False,
     ) -> Process:
         from unix.connection import GoneError
-        from unix.process import TimeoutExpired, logger
+        from unix.log import listener
+        from unix.process import TimeoutExpired
 
-        logger.debug("%s: start %s", self, words)
+        if logger := listener("unix"):
+            logger.debug("%s: start %s", self, words)
         controls = cast(Controls, self.controls)
         timeout = self._timeout()
         for _ in range(2):  # what was gone before the command was given to it can be replaced

@@ -10,17 +10,18 @@ from typing import cast
 import unix
 from kvm import errors
 from kvm.virsh import manners
+from kvm.virsh.environment import EVERY_VIRSH
 from unix.result import Result
-
-ENVIRONMENT = {"LANGUAGE": "C", "VIRSH_DEBUG": "4"}
-"""What every virsh is run with: words that can be read, and no debugging between them."""
 
 
 def as_virsh_wants(host: unix.Host, more: Mapping[str, str] = MappingProxyType({})) -> AbstractContextManager[None]:
     """For the duration of a block: the environment of a virsh, with `more` variables, and its output as it is."""
-    envs = {**cast(Mapping[str, str], host.get_control("envs")), **ENVIRONMENT, **more}
+    envs = {**cast(Mapping[str, str], host.get_control("envs")), **EVERY_VIRSH, **more}
     envs.pop("LC_ALL", None)
     return host.set_controls(locale="C.UTF-8", decode=None, envs=envs)
+
+
+ENVIRONMENT = EVERY_VIRSH
 
 
 class OneProcessEach:

@@ -18,19 +18,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kvm.virsh.environment import AT_THE_PROMPT
+
 PROMPT = b"virsh # "
 
 LONGEST = 1 << 16
 """The longest line that is worth giving to readline, which looks at every character."""
 
-ENVIRONMENT = {
-    "COLUMNS": "500",  # the echo of a mark is never folded
-    "TZ": "UTC",  # for times that are printed without their zone
-    "INPUTRC": "/dev/null",  # this user's key bindings are for this user's keys
-    "VIRSH_HISTSIZE": "0",  # commands, and what secrets are in them, are remembered nowhere,
-    "XDG_CACHE_HOME": "/dev/null",  # and the history that this user has is not overwritten
-}
-"""What a virsh needs in its environment to be talked to in this way."""
+ENVIRONMENT = AT_THE_PROMPT
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 _NOT_FOR_READLINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")

@@ -7,7 +7,6 @@ only reads is asked once more, an action never.
 from __future__ import annotations
 
 import contextlib
-import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
@@ -20,14 +19,12 @@ from kvm.virsh.plan import checked
 from kvm.virsh.process import OneProcessEach, as_virsh_wants, lost, no_virsh, timed_out, unreached
 from kvm.virsh.session import Session
 from kvm.virsh.sessions import Sessions
+from unix.log import listener
 from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.virsh.stream import Framing, Stream
     from unix.process import Process
-
-logger = logging.getLogger("kvm")
-logger.addHandler(logging.NullHandler())
 
 _TO_FILE = 'umask 077; file=$(mktemp 2> /dev/null || TMPDIR=/tmp mktemp) && cat > "$file" && printf %s "$file"'
 """Puts standard input into a file that only this user can read, and tells its name."""
@@ -77,6 +74,12 @@ class Runner:
         line = _Line(words[0], words, reads=False)
         return self._live([line])[0] if self._goes_live(line) else self._processes.run_words(words)
 
+    def start(self) -> None:
+        """Start a live virsh for the next command, if none is waiting for it."""
+        sessions = self._here()
+        if session := sessions.take(0):
+            sessions.give(session)
+
     def stream(self, command: Command, framing: Framing) -> Stream:
         """What a command prints that goes on, as records; it listens when this returns."""
         from kvm.virsh.stream import Stream
@@ -109,7 +112,8 @@ class Runner:
         """How to connect for a command that goes on; a session daemon it might start has been started before."""
         if self._start.may_spawn:
             checked(Command("uri", {}), self.run((Command("uri", {}),))[0])
-        logger.debug("virsh %s", name)
+        if logger := listener("kvm"):
+            logger.debug("virsh %s", name)
         return [f"--connect={self._uri}"] if self._uri is not None else []
 
     def close(self) -> None:
@@ -293,7 +297,7 @@ class _Line:
                 f"virsh {name}: a secret with control characters cannot be told to virsh's prompt, and on a command "
                 "line everybody would see it"
             )
-        if logger.isEnabledFor(logging.DEBUG):
+        if logger := listener("kvm"):
             logger.debug("virsh %s", " ".join(manners.masked(word, hidden) for word in words))
 
 

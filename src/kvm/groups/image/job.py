@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -20,10 +19,9 @@ from kvm.errors import (
 from kvm.groups.image.names import File, Progress, checked_word, file_word, settings_word
 from kvm.groups.image.options import option_words
 from kvm.groups.image.progress import StoppedError, watched
+from unix.log import listener
 from unix.result import Result
 from unix.words import encode
-
-logger = logging.getLogger("kvm")
 
 _FIRST, _MOST = 3, 7
 """The first descriptor for a secret, and how many a shell can name."""
@@ -85,7 +83,8 @@ class Job:
     def run(self, host: unix.Host, doubt: str = "") -> Result | KvmError:
         """The result, or the error that has come in between; raises what is wrong with the job or the host."""
         words, data = self._command_line()
-        logger.debug("%s", " ".join(self.words))
+        if logger := listener("kvm"):
+            logger.debug("%s", " ".join(self.words))
         try:
             with host.set_controls(locale="C.UTF-8", decode="utf-8"):
                 result = watched(host, words, data, self._progress) if self._progress else host.run(words, input=data)

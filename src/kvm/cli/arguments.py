@@ -1,0 +1,186 @@
+"""The words of a command line -> what is asked for. Pure.
+
+A command's words are read as virsh reads them: ``--option value``, ``--option=value``, flags, and everything else goes,
+in order, to the options that are still without a value. kvmctl's own options may stand anywhere before ``--``, except
+where a command of virsh has one of that name.
+"""
+
+from __future__ import annotations
+
+from kvm.cli.methods_generated import METHODS
+
+FORMATS = ("table", "json", "yaml", "raw")
+
+OWN = {
+    "-c": "connect", "--connect": "connect",
+    "-H": "host", "--host": "host",
+    "-F": "ssh-config", "--ssh-config": "ssh-config",
+    "-i": "inventory", "--inventory": "inventory",
+    "-g": "group", "--group": "group",
+    "-o": "output", "--output": "output",
+    "--completion": "completion",
+}  # fmt: skip
+"""kvmctl's own options with a value."""
+
+FLAGS = {
+    "-y": "yes", "--yes": "yes",
+    "-n": "dry-run", "--dry-run": "dry-run",
+    "-h": "help", "--help": "help",
+    "-v": "version", "--version": "version",
+    "--yaml": "yaml",
+}  # fmt: skip
+"""kvmctl's own options without one."""
+
+MAY_BE_ASKED_FOR = {("set-user-password", "password")}
+"""Options that virsh requires and kvmctl does not: without them it asks."""
+
+
+class UsageError(Exception):
+    """The command line is not one; what to say about it."""
+
+
+class Option:
+    """One option of a command of virsh."""
+
+    __slots__ = ("by_place", "is_document", "is_required", "kind", "name", "repeats")
+
+    def __init__(self, told: str) -> None:
+        self.name = told.rstrip("=#*!.+@")
+        marks = told[len(self.name) :]
+        self.kind = marks[:1] if marks[:1] in ("=", "#", "*") else ""
+        self.is_required = "!" in marks
+        self.by_place = "." in marks
+        self.repeats = "+" in marks or self.kind == "*"
+        self.is_document = "@" in marks
+
+
+class Invocation:
+    """A command line that has been read.
+
+    `command` and the `options` of virsh, by virsh's names: True for a flag, a list for what repeats, an int for a plain
+    number. The rest is kvmctl's own.
+    """
+
+    def __init__(self) -> None:
+        self.command = ""
+        self.options: dict[str, object] = {}
+        self.connect: str | None = None
+        self.hosts: list[str] = []
+        self.ssh_config: str | None = None
+        self.inventory: str | None = None
+        self.group: str | None = None
+        self.output = "table"
+        self.completion: str | None = None
+        self.flags: set[str] = set()
+
+    def take(self, name: str, value: str) -> None:
+        """Note one of kvmctl's own options."""
+        if name == "host":
+            self.hosts.append(value)
+        elif name == "output":
+            if value not in FORMATS:
+                raise UsageError(f"-o takes one of {', '.join(FORMATS)}, not {value!r}")
+            self.output = value
+        else:
+            setattr(self, name.replace("-", "_"), value)
+
+
+def options_of(command: str) -> list[Option]:
+    """The options of a command, in virsh's order."""
+    if command not in METHODS:
+        raise UsageError(f"there is no command {command!r}{_suggestion(command, METHODS)}; see kvmctl --help")
+    return [Option(told) for told in METHODS[command].split()[1:]]
+
+
+def method_of(command: str) -> tuple[str, str]:
+    """The group and the method of a command."""
+    group, _, method = METHODS[command].split()[0].partition("@")[0].partition(".")
+    return group, method
+
+
+def reader_of(command: str) -> tuple[str, str] | None:
+    """The module and the class of the method of a command, if that may only read."""
+    module, _, name = METHODS[command].split()[0].partition("@")[2].partition(":")
+    return (module, name) if name else None
+
+
+def parsed(words: list[str]) -> Invocation:
+    """The command line `words`. `UsageError` if it is none."""
+    asked = Invocation()
+    known: dict[str, Option] = {}
+    given: dict[str, list[object]] = {}
+    left, ended = list(reversed(words)), False
+    while left:
+        word = left.pop()
+        name, has_value, value = word.partition("=")
+        if ended or word == "-" or not word.startswith("-"):
+            if not asked.command:
+                asked.command = word
+                known = {option.name: option for option in options_of(word)}
+                continue
+            _by_place(asked.command, known, given, word)
+        elif word == "--":
+            ended = True
+        elif name.startswith("--") and name[2:] in known:
+            option = known[name[2:]]
+            if not option.kind:
+                if has_value:
+                    raise UsageError(f"{asked.command}: {name} takes no value")
+                given[option.name] = [True]
+            else:
+                value = value if has_value else _next(left, name)
+                _give(asked.command, given, option, value)
+        elif name in OWN or (word[:2] in OWN and not word.startswith("--")):
+            if name not in OWN or (has_value and not word.startswith("--")):  # -ojson
+                name, has_value, value = word[:2], "=", word[2:]
+            asked.take(OWN[name], value if has_value else _next(left, name))
+        elif word in FLAGS:
+            asked.flags.add(FLAGS[word])
+        elif asked.command and not word.startswith("--"):  # virsh has no short options: -1, for instance
+            _by_place(asked.command, known, given, word)
+        else:
+            whose = asked.command or "kvmctl"
+            among = [f"--{each}" for each in known] + [*OWN, *FLAGS]
+            raise UsageError(f"{whose} has no option {name}{_suggestion(name, among)}; see {_help(asked.command)}")
+    if asked.command and "help" not in asked.flags:
+        _check(asked.command, known, given)
+    asked.options = {name: values if known[name].repeats else values[0] for name, values in given.items()}
+    return asked
+
+
+def _by_place(command: str, known: dict[str, Option], given: dict[str, list[object]], word: str) -> None:
+    for option in known.values():
+        if option.by_place and (option.name not in given or option.repeats):
+            _give(command, given, option, word)
+            return
+    raise UsageError(f"{command}: {word!r} is one too many; see {_help(command)}")
+
+
+def _give(command: str, given: dict[str, list[object]], option: Option, value: str) -> None:
+    if option.name in given and not option.repeats:
+        raise UsageError(f"{command}: --{option.name} is given twice")
+    is_number = option.kind == "#" and value.removeprefix("-").isdecimal() and value.isascii()
+    given.setdefault(option.name, []).append(int(value) if is_number else value)
+
+
+def _check(command: str, known: dict[str, Option], given: dict[str, list[object]]) -> None:
+    for option in known.values():
+        if option.is_required and option.name not in given and (command, option.name) not in MAY_BE_ASKED_FOR:
+            raise UsageError(f"{command} needs <{option.name}>; see {_help(command)}")
+
+
+def _next(left: list[str], name: str) -> str:
+    if not left:
+        raise UsageError(f"{name} needs a value")
+    return left.pop()
+
+
+def _help(command: str) -> str:
+    return f"kvmctl {command} --help" if command else "kvmctl --help"
+
+
+def _suggestion(wrong: str, among: object) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(wrong, list(among), 1)  # type: ignore[call-overload]
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,237 @@
+"""What is asked for -> a call of a group's method, and its value.
+
+The options of a command are the keywords of its method, under the same names; what is otherwise stands in the tables
+here. Files with XML, keys and secrets are this machine's: they are read once, before any host is asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from kvm.cli.arguments import Invocation, UsageError, method_of, options_of
+
+if TYPE_CHECKING:
+    from kvm.hypervisor import Hypervisor
+
+_KEYWORDS = {"from", "async", "await", "import", "class"}
+
+_JOINED = {
+    ("desc", "new-desc"),
+    ("net-desc", "new-desc"),
+    ("qemu-agent-command", "cmd"),
+    ("qemu-monitor-command", "cmd"),
+}
+"""What virsh takes in several words and makes one text of."""
+
+_TERMINAL = {"console", "lxc-enter-namespace"}
+"""Commands that take the terminal."""
+
+_STREAMING = {
+    "event", "net-event", "pool-event", "nodedev-event", "secret-event", "qemu-monitor-event", "await",
+}  # fmt: skip
+"""Commands that print as things happen; without a method they are virsh's own, and its text goes where it goes."""
+
+_NOT_OF_THE_METHOD = {"domtime": {"pretty"}}
+"""Options that only shape virsh's text, and that the method does not take."""
+
+DOCUMENTS = {
+    "backup-dumpxml", "capabilities", "checkpoint-dumpxml", "cpu-baseline", "domcapabilities", "domxml-from-native",
+    "dumpxml", "find-storage-pool-sources", "find-storage-pool-sources-as", "hypervisor-cpu-baseline", "iface-dumpxml",
+    "managedsave-dumpxml", "net-dumpxml", "net-port-dumpxml", "nodedev-dumpxml", "nwfilter-binding-dumpxml",
+    "nwfilter-dumpxml", "pool-capabilities", "pool-dumpxml", "save-image-dumpxml", "secret-dumpxml", "snapshot-dumpxml",
+    "sysinfo", "vol-dumpxml",
+}  # fmt: skip
+"""Commands that print XML."""
+
+DESTRUCTIVE = {
+    "checkpoint-delete", "destroy", "detach-device", "detach-device-alias", "detach-disk", "detach-interface",
+    "iface-destroy", "iface-undefine", "inject-nmi", "managedsave-remove", "net-destroy", "net-port-delete",
+    "net-undefine", "nodedev-destroy", "nodedev-undefine", "nodesuspend", "nwfilter-binding-delete",
+    "nwfilter-undefine", "pool-build", "pool-delete", "pool-destroy", "pool-undefine", "reset", "secret-undefine",
+    "snapshot-delete", "snapshot-revert", "undefine", "vol-delete", "vol-resize", "vol-upload", "vol-wipe",
+}  # fmt: skip
+"""Commands that take something away that may not come back."""
+
+
+def keyword(option: str) -> str:
+    """An option's name as a keyword in Python."""
+    name = option.replace("-", "_")
+    return name + "_" if name in _KEYWORDS else name
+
+
+def command_words(asked: Invocation) -> list[str]:
+    """The words that virsh is given, each option by its name."""
+    words = [asked.command]
+    for name, value in asked.options.items():
+        for one in value if isinstance(value, list) else [value]:
+            words.append(f"--{name}" if one is True else f"--{name}={one}")
+    return words
+
+
+def wants_terminal(asked: Invocation) -> bool:
+    """Whether virsh itself is to have the terminal."""
+    return asked.command in _TERMINAL or bool(asked.options.get("interactive") or asked.options.get("edit"))
+
+
+def prints_xml(asked: Invocation) -> bool:
+    """Whether virsh answers with a document."""
+    is_document = asked.command in DOCUMENTS or "print-xml" in asked.options
+    return is_document and "xpath" not in asked.options
+
+
+def prepare(asked: Invocation) -> None:
+    """Have `asked` hold the contents of the files of this machine that it names, and the secrets that it needs."""
+    for option in options_of(asked.command):
+        given = asked.options.get(option.name)
+        if option.is_document and given is not None:
+            several = [_document(each) for each in given] if isinstance(given, list) else _document(given)
+            asked.options[option.name] = several
+    if asked.command == "set-user-sshkeys" and isinstance(file := asked.options.get("file"), str):
+        asked.options["file"] = content(file).decode().splitlines()
+    elif asked.command == "domxml-from-native":
+        asked.options["config"] = content(str(asked.options["config"]))
+    elif asked.command in ("set-user-password", "secret-set-value"):
+        from kvm.cli.secrets import password, secret_value
+
+        if asked.command == "secret-set-value":
+            asked.options = {"secret": asked.options["secret"], "value": secret_value(asked.options)}
+        elif "password" not in asked.options:
+            asked.options["password"] = password(f"New password of {asked.options['user']}: ")
+
+
+def _document(given: object) -> object:
+    """The XML that is given as such, or is in a file of this machine; ``-`` is standard input."""
+    text = str(given)
+    return text if text.lstrip().startswith("<") else content(text)
+
+
+def content(path: str) -> bytes:
+    """The content of a file of this machine; ``-`` is standard input."""
+    import sys
+
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read()
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def value_of(hypervisor: Hypervisor, asked: Invocation) -> object:
+    """What the method of the command returns on this hypervisor.
+
+    Where there is no method, or none for such options, what virsh itself says.
+    """
+    group, name = method_of(asked.command)
+    method = getattr(getattr(hypervisor, group), name, None)
+    options = {keyword(option): value for option, value in asked.options.items()}
+    for dropped in _NOT_OF_THE_METHOD.get(asked.command, ()):
+        options.pop(dropped, None)
+    for command, option in _JOINED:
+        if asked.command == command and isinstance(words := options.get(keyword(option)), list):
+            options[keyword(option)] = " ".join(words)
+    if "domain" in options:
+        options["domain"] = _domains(hypervisor, options["domain"])
+    if asked.command == "screenshot":
+        return _screenshot(hypervisor, **options)
+    if method is None:
+        return raw(hypervisor, asked)
+    if asked.command == "domstats":
+        return method(*cast(list[object], options.pop("domain", [])), **options)
+    if asked.command == "send-key":
+        return method(options.pop("domain"), *cast(list[object], options.pop("keycode")), **options)
+    if asked.command == "node-memory-tune":
+        names = ("shm_pages_to_scan", "shm_sleep_millisecs", "shm_merge_across_nodes")
+        return method(*(options.get(each) for each in names) if options else ())
+    if asked.command == "schedinfo" and "set" in options:
+        options["set"] = dict(_assignment(each) for each in cast(list[str], options["set"]))
+    if asked.command.endswith("edit"):
+        from kvm.cli.editor import Editor
+
+        if asked.command == "snapshot-edit" and "snapshotname" not in options:
+            raise UsageError("snapshot-edit needs <snapshotname>")
+        with Editor(asked.command, as_yaml="yaml" in asked.flags) as editor:
+            return method(function=editor, **options)
+    if asked.command.endswith("event"):
+        options = {"loop": False, **options}  # as virsh: the first one, unless there is --loop
+    return method(**options)
+
+
+def begin(hypervisor: Hypervisor, asked: Invocation) -> None:
+    """Have virsh start while the rest of this program is still being loaded."""
+    from kvm.virsh.manners import LONG
+
+    in_process = (asked.connect or "").startswith("test:")
+    if not wants_terminal(asked) and asked.command not in _STREAMING and (in_process or asked.command not in LONG):
+        hypervisor.start()
+    if asked.output == "json":
+        import json  # noqa: F401  # while virsh starts, not after it
+
+
+def raw(hypervisor: Hypervisor, asked: Invocation) -> object:
+    """What virsh itself says to the command."""
+    first, *rest = command_words(asked)
+    return hypervisor.virsh(first, *rest)
+
+
+def interactive(hypervisor: Hypervisor, asked: Invocation) -> int:
+    """Run virsh itself with this terminal; its exit status."""
+    connect = [f"--connect={hypervisor.uri}"] if hypervisor.uri else []
+    return hypervisor.host.interactive("virsh", *connect, *command_words(asked)).return_code
+
+
+def streams(hypervisor: Hypervisor, asked: Invocation) -> bool:
+    """Whether the command is one that prints as things happen, and virsh's own words are all there is of it."""
+    group, name = method_of(asked.command)
+    only_text = "list" in asked.options or "timestamp" in asked.options
+    return asked.command in _STREAMING and (only_text or not hasattr(getattr(hypervisor, group), name))
+
+
+def _domains(hypervisor: Hypervisor, given: object) -> object:
+    """Domains as virsh takes them: a number is an id, if there is such a domain, and otherwise a name."""
+    if isinstance(given, list):
+        return [_domains(hypervisor, each) for each in given]
+    text = str(given)
+    if not (text.isdecimal() and text.isascii()):
+        return text
+    ids = {domain["id"] for domain in hypervisor.domain.list().values()}
+    return int(text) if int(text) in ids else text
+
+
+def _assignment(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    try:
+        return name, int(value)
+    except ValueError:
+        raise UsageError(f"schedinfo takes name=number, not {text!r}") from None
+
+
+def _screenshot(hypervisor: Hypervisor, **options: Any) -> object:
+    """A picture of a screen in a file of this machine."""
+    import shlex
+    import tempfile
+
+    from kvm.errors import KvmError
+
+    file, domain = options.pop("file", None), options.pop("domain")
+    made, path, why = hypervisor.execute("mktemp")
+    if not made:
+        raise KvmError(f"cannot make a temporary file on {hypervisor.host}: {why.strip()}")
+    path = path.strip()
+    try:
+        said = hypervisor.domain.screenshot(domain, file=path, **options).stdout
+        picture = hypervisor.read(path)
+    finally:
+        hypervisor.execute("rm", path, f=True)
+    kind = "png" if picture.startswith(b"\x89PNG") else "ppm"
+    if file is None:
+        handle, file = tempfile.mkstemp(prefix=f"{domain}-", suffix=f".{kind}", dir=".")
+        with open(handle, "wb") as out:
+            out.write(picture)
+    else:
+        with open(file, "wb") as out:
+            out.write(picture)
+    from unix.result import Result
+
+    return Result(0, said.replace(path, shlex.quote(str(file))))

@@ -1,0 +1,232 @@
+"""The program: reads its words, asks, prints; errors go to standard error, a line for each host.
+
+It exits with 0; with 1 if something failed on some host; with 2 if the command line is none; with 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from kvm.cli.arguments import Invocation, UsageError, parsed
+
+
+def run(words: list[str]) -> int:
+    """Do what the words of a command line ask for; the exit status."""
+    if words[:1] == ["--complete"]:
+        from kvm.cli.completion import complete
+
+        return complete(words[1:])
+    try:
+        return _flushed(_do(parsed(words)))
+    except UsageError as error:
+        return _complain(f"kvmctl: {error}", 2)
+    except KeyboardInterrupt:
+        return _complain("", 130)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+def _complain(message: str, status: int) -> int:
+    if message:
+        sys.stderr.write(f"{message}\n")
+    return status
+
+
+def _flushed(status: int) -> int:
+    sys.stdout.flush()
+    return status
+
+
+def _write(text: str) -> None:
+    sys.stdout.flush()
+    data = memoryview(text.encode("utf-8", "surrogateescape"))
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _do(asked: Invocation) -> int:
+    if "version" in asked.flags:
+        import kvm
+
+        _write(f"{kvm.__version__}\n")
+    elif asked.completion is not None:
+        from kvm.cli.completion import script
+
+        _write(script(asked.completion))
+    elif "help" in asked.flags or not asked.command:
+        from kvm.cli.manual import page
+
+        _write(page(asked.command))
+        return 0 if "help" in asked.flags else 2
+    else:
+        return _command(asked)
+    return 0
+
+
+def _command(asked: Invocation) -> int:
+    from kvm.cli.quick import NotQuickError, Quick, may_be_quick
+
+    if may_be_quick(asked) and not (asked.output == "table" and _prints_xml(asked)):
+        try:
+            with Quick(asked) as quick:
+                _print(asked, quick.value(), told_apart=False)
+        except NotQuickError:
+            return _on_hosts(asked)
+        return 0
+    return _on_hosts(asked)
+
+
+def _prints_xml(asked: Invocation) -> bool:
+    from kvm.cli.calls import prints_xml
+
+    return prints_xml(asked)
+
+
+def _on_hosts(asked: Invocation) -> int:
+    from kvm.cli import hosts
+    from kvm.errors import KvmError
+    from unix.errors import UnixError
+
+    found, told_apart = hosts.targets(asked)
+    if "dry-run" in asked.flags:
+        return _dry_run(asked, [target.name for target in found])
+    _confirm(asked, [target.name for target in found])
+    from kvm.cli import calls
+
+    calls.prepare(asked)
+    if told_apart and len(found) > 1 and (calls.wants_terminal(asked) or asked.command.endswith("edit")):
+        raise UsageError(f"{asked.command} takes the terminal, so it is for one host")
+    status = 0
+    values: dict[str, object] = {}
+    for name, value in hosts.on_all(found, lambda hypervisor: _value(hypervisor, asked)):
+        if isinstance(value, Exception):
+            if not isinstance(value, KvmError | UnixError | OSError):
+                raise value
+            status = _complain(f"{name}: {_said(value)}" if told_apart else f"kvmctl: {_said(value)}", 1)
+        elif isinstance(value, _Ended):
+            status = max(status, value.status)
+        else:
+            values[name] = value
+    if asked.output == "raw":
+        for name, value in values.items():
+            status = max(status, _print_raw(value, name if told_apart else ""))
+    elif told_apart:
+        if values or asked.output != "table":
+            _print(asked, values, told_apart=True)
+    elif values:
+        _print(asked, next(iter(values.values())), told_apart=False)
+    return status
+
+
+class _Ended:
+    """A command that has printed for itself; 1 if it failed."""
+
+    def __init__(self, return_code: int) -> None:
+        self.status = int(return_code != 0)
+
+
+def _value(hypervisor: object, asked: Invocation) -> object:
+    from typing import cast
+
+    from kvm.cli import calls
+    from kvm.hypervisor import Hypervisor
+
+    here = cast(Hypervisor, hypervisor)
+    calls.begin(here, asked)
+    if calls.wants_terminal(asked) or calls.streams(here, asked):
+        return _Ended(calls.interactive(here, asked))
+    if asked.output == "raw" and asked.command != "screenshot":
+        return calls.raw(here, asked)
+    if asked.output == "table" and calls.prints_xml(asked):
+        return _succeeded(asked, calls.raw(here, asked))
+    value = calls.value_of(here, asked)
+    if hasattr(value, "__next__"):
+        return _Ended(_stream(asked, value))
+    return value
+
+
+def _stream(asked: Invocation, values: object) -> int:
+    """Print values as they come, each on a line."""
+    from kvm.cli import render
+
+    for value in values:  # type: ignore[attr-defined]
+        shown = render.plain(value) if asked.output == "table" else None
+        _write(f"{render.cell(shown)}\n" if shown else render.to_json(value, on_one_line=True))
+    return 0
+
+
+def _succeeded(asked: Invocation, result: object) -> object:
+    from typing import cast
+
+    from kvm.cli.calls import command_words
+    from kvm.virsh.command import failure
+    from unix.result import Result
+
+    if not cast(Result, result).status:
+        raise failure(command_words(asked), cast(Result, result))
+    return result
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _print_raw(value: object, name: str) -> int:
+    """What virsh has printed, where it prints it, and whether it failed."""
+    from typing import cast
+
+    from unix.result import Result
+
+    status, stdout, stderr = cast(Result, value)
+    prefix = f"{name}: " if name else ""
+    _write("".join(f"{prefix}{line}" for line in stdout.splitlines(keepends=True)))
+    sys.stderr.write("".join(f"{prefix}{line}" for line in stderr.splitlines(keepends=True)))
+    return int(not status)
+
+
+def _print(asked: Invocation, value: object, *, told_apart: bool) -> None:
+    from kvm.cli import render
+
+    if asked.output == "json":
+        _write(render.to_json(value))
+    elif asked.output == "yaml":
+        _write(render.to_yaml(value))
+    elif asked.options.get("name") is True and isinstance(value, dict) and not told_apart:
+        _write("".join(f"{name}\n" for name in value))  # names and nothing else, as virsh has them
+    elif asked.options.get("plain") and isinstance(value, bytes):
+        os.write(1, value)
+    else:
+        _write(render.to_table(value, render.Screen.of_stdout(), host=told_apart))
+
+
+def _dry_run(asked: Invocation, names: list[str]) -> int:
+    """Print the commands, for a shell to read, with secrets masked."""
+    import shlex
+
+    from kvm.cli.calls import command_words
+    from kvm.virsh import manners
+
+    words = command_words(asked)
+    hidden = manners.secrets(words)
+    connect = ["--connect", asked.connect] if asked.connect else []
+    line = shlex.join(manners.masked(word, hidden) for word in ["virsh", *connect, *words])
+    for name in names:
+        _write(f"{name}: {line}\n" if name else f"{line}\n")
+    return 0
+
+
+def _confirm(asked: Invocation, names: list[str]) -> None:
+    """Ask before something is destroyed on several hosts. `UsageError` if nobody says yes."""
+    from kvm.cli.calls import DESTRUCTIVE
+
+    if asked.command not in DESTRUCTIVE or len(names) < 2 or "yes" in asked.flags:
+        return
+    what = f"{asked.command} on {len(names)} hosts"
+    if not sys.stdin.isatty():
+        raise UsageError(f"{what} is to be confirmed: --yes")
+    sys.stderr.write(f"{what} ({', '.join(names)})? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError(f"{what} was not confirmed, so nothing was done")

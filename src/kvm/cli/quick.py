@@ -1,0 +1,176 @@
+"""The short way: what only reads, on this machine, and goes as it should.
+
+A program that is typed has its whole life to load what it needs, and virsh as long to start. Here both happen at the
+same time, and of all that a Hypervisor is there is only what one question needs: a virsh at its prompt, and the class
+of the method. Whatever is not as expected (it is no reading command, virsh cannot connect, fails, or is not there) ends
+in `NotQuickError`; nothing has been changed by then, and the long way, `kvm.cli.hosts`, tells what is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+
+from kvm.cli.arguments import Invocation, method_of, reader_of
+from kvm.virsh.environment import AT_THE_PROMPT, EVERY_VIRSH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeVar
+
+    from kvm.virsh.command import Command
+    from kvm.virsh.plan import Plan
+    from unix.result import Result
+
+    T = TypeVar("T")
+
+_NO_SECONDS = 2000
+"""Milliseconds without a word of virsh after which the long way is taken."""
+
+
+class NotQuickError(Exception):
+    """The short way leads nowhere."""
+
+
+def may_be_quick(asked: Invocation) -> bool:
+    """Whether the short way is worth a try."""
+    is_here = not asked.hosts and asked.inventory is None and asked.group is None
+    uri = _uri(asked)
+    knows_daemon = "/session" not in uri if uri else os.geteuid() == 0  # a session's daemon takes over an environment
+    names_domain = isinstance(asked.options.get("domain"), str) and not str(asked.options["domain"]).isdecimal()
+    return (
+        is_here
+        and knows_daemon
+        and asked.output != "raw"
+        and "dry-run" not in asked.flags
+        and reader_of(asked.command) is not None
+        and ("domain" not in asked.options or names_domain)
+    )
+
+
+def _uri(asked: Invocation) -> str:
+    return asked.connect or os.environ.get("LIBVIRT_DEFAULT_URI") or os.environ.get("VIRSH_DEFAULT_CONNECT_URI") or ""
+
+
+class Quick:
+    """A virsh that is starting, and the group that a command belongs to: what a Hypervisor is to `value_of`."""
+
+    check = True
+
+    def __init__(self, asked: Invocation) -> None:
+        self._asked = asked
+        self._pid: int | None = None
+        self._in = -1
+
+    def __enter__(self) -> Quick:
+        import signal
+
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C finds a virsh that is known, or none
+        try:
+            self._start()
+        finally:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            except BaseException as error:
+                self.__exit__(error)
+                raise
+        return self
+
+    def _start(self) -> None:
+        connect = [f"--connect={self._asked.connect}"] if self._asked.connect else []
+        env = {**os.environ, **EVERY_VIRSH, **AT_THE_PROMPT, "LC_ALL": "C.UTF-8"}
+        theirs, self._in = os.pipe()
+        self._out, out = os.pipe()
+        self._err, err = os.pipe()
+        moved = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate((theirs, out, err))]
+        try:
+            words = ["virsh", *connect]
+            self._pid = os.posix_spawnp("virsh", words, env, file_actions=moved, setsid=True, setsigmask=())
+        except OSError as error:
+            for end in (self._in, self._out, self._err):
+                os.close(end)
+            raise NotQuickError from error
+        finally:
+            for end in (theirs, out, err):
+                os.close(end)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._pid is None:
+            return
+        if self._in >= 0:
+            os.close(self._in)
+        if kind is not None:
+            import signal
+
+            os.killpg(self._pid, signal.SIGTERM)
+        os.waitpid(self._pid, 0)
+        os.close(self._out)
+        os.close(self._err)
+
+    def value(self) -> object:
+        """What the method of the command returns."""
+        if self._asked.output == "json":
+            import json  # noqa: F401  # while virsh starts, not after it
+
+        from kvm.cli import render  # noqa: F401
+        from kvm.cli.calls import value_of
+        from kvm.errors import KvmError
+        from kvm.virsh.prompt import Conversation
+
+        module, name = reader_of(self._asked.command) or ("", "")
+        self._conversation = Conversation("m" + os.urandom(6).hex())
+        home = __import__(f"kvm.groups.{module}", fromlist=[name])
+        setattr(self, method_of(self._asked.command)[0], getattr(home, name)(self))
+        try:
+            value = value_of(self, self._asked)  # type: ignore[arg-type]
+        except KvmError as error:
+            raise NotQuickError from error
+        os.close(self._in)  # virsh ends while its value is printed
+        self._in = -1
+        return value
+
+    def call(self, plan: Plan[T]) -> T:
+        """Carry out what a method has described."""
+        try:
+            commands = next(plan)
+            while True:
+                commands = plan.send(self._ask(commands))
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def _ask(self, commands: Sequence[Command]) -> tuple[Result, ...]:
+        """The results of commands; all of them were successful."""
+        import select
+
+        from kvm.virsh import manners, prompt
+
+        lines = [command.words() for command in commands]
+        for command, words in zip(commands, lines, strict=True):
+            goes_live = prompt.carries(words) and not manners.goes_alone(words) and words[0] not in manners.LONG
+            if not command.reads or command.contents() or not goes_live:
+                raise NotQuickError
+        data = b"".join([self._conversation.ask(words) for words in lines])
+        if len(data) > select.PIPE_BUF:  # virsh may not read all of it before it writes
+            raise NotQuickError
+        results: list[Result] = []
+        poll = select.poll()
+        takes = {self._out: self._conversation.stdout, self._err: self._conversation.stderr}
+        for descriptor in takes:
+            poll.register(descriptor, select.POLLIN)
+        try:
+            os.write(self._in, data)
+        except OSError as error:
+            raise NotQuickError from error
+        while len(results) < len(commands):
+            for descriptor, _ in poll.poll(_NO_SECONDS) or [(-1, 0)]:
+                read = os.read(descriptor, 1 << 20) if descriptor >= 0 else b""
+                if not read:
+                    raise NotQuickError
+                takes[descriptor](read)
+            for reply in self._conversation.replies():
+                result = manners.judged(commands[len(results)].name, *reply, reads=True)
+                if not result.status:
+                    raise NotQuickError
+                results.append(result)
+        return tuple(results)

@@ -1,0 +1,580 @@
+"""kvmctl as its users have it: a process, in a terminal and in pipes, on real hypervisors, near and far."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import kvm
+import unix
+from kvm.cli.arguments import OWN, Option, UsageError, options_of, parsed
+from kvm.cli.calls import DESTRUCTIVE, DOCUMENTS, command_words, value_of
+from kvm.cli.completion import candidates, ssh_hosts
+from kvm.cli.manual import page
+from kvm.cli.methods_generated import METHODS
+from kvm.cli.quick import NotQuickError, Quick, may_be_quick
+from kvm.cli.render import Screen, cell, plain, to_json, to_table, to_yaml
+from kvm.values import Quantity
+from libvirtd import Libvirtd
+from sshd import Sshd
+
+ROOT = Path(__file__).parents[1]
+TEST = "test:///default"
+COMMAND = [sys.executable, "-m", "kvm.cli"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+Done = subprocess.CompletedProcess[str]
+
+
+def kvmctl(*words: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Done:
+    data = input.encode() if isinstance(input, str) else input
+    done = subprocess.run(
+        [*COMMAND, *words], input=data, capture_output=True, check=False, env={**ENVIRONMENT, **(env or {})}, timeout=60
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode()
+    )
+
+
+def value(*words: str, input: str | bytes = b"") -> Any:
+    """What kvmctl says as JSON."""
+    done = kvmctl(*words, "-o", "json", input=input)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def in_terminal(
+    *words: str, columns: int = 80, env: dict[str, str] | None = None, typed: Sequence[bytes] = ()
+) -> tuple[int, str]:
+    """The exit status and all that is seen in a terminal of so many columns."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        try:
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            os.execve(sys.executable, [*COMMAND, *words], {**ENVIRONMENT, "TERM": "xterm", **(env or {})})
+        finally:
+            os._exit(127)
+    seen = b""
+    for line in typed:
+        asked = b""
+        while not asked.endswith((b"] ", b": ")):
+            asked += os.read(terminal, 4096)
+        os.write(terminal, line)
+        seen += asked
+    with contextlib.suppress(OSError):
+        while data := os.read(terminal, 4096):
+            seen += data
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), seen.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture(scope="module")
+def hosts(sshd: Sshd, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options with which ssh knows the tests' host by two names, and a third that nobody answers at."""
+    config = tmp_path_factory.mktemp("ssh") / "config"
+    same = f"UserKnownHostsFile {sshd.known_hosts}\n  IdentityFile {sshd.key}\n  HostKeyAlias [127.0.0.1]:{sshd.port}"
+    near = f"HostName 127.0.0.1\n  Port {sshd.port}\n  {same}"
+    config.write_text(f"Host near also\n  {near}\nHost gone\n  HostName 127.0.0.1\n  Port 1\n  {same}\n")
+    return ["-F", str(config)]
+
+
+@pytest.fixture
+def guest(libvirtd: Libvirtd, tmp_path: Path) -> Iterator[str]:
+    """The name of a guest that is only defined."""
+    name = f"ctl-{os.urandom(3).hex()}"
+    with kvm.Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        os_type = {"type": {"@arch": "x86_64", "#text": "hvm"}}
+        conf = {"@type": "qemu", "name": name, "memory": Quantity("64 MiB"), "os": os_type}
+        hypervisor.domain.define(conf)
+        yield name
+        with contextlib.suppress(kvm.KvmError):
+            hypervisor.domain.undefine(name)
+
+
+# -- values -------------------------------------------------------------------------------------------------------
+
+
+def test_json_is_what_other_programs_read() -> None:
+    listed = kvmctl("-c", TEST, "list", "--all", "-o", "json")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert json.loads(listed.stdout) == {"test": {"id": 1, "state": "running"}}
+    if jq := shutil.which("jq"):
+        asked = subprocess.run(
+            [jq, "-r", ".test.state"], input=listed.stdout, capture_output=True, text=True, check=True
+        )
+        assert asked.stdout == "running\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["nodeinfo", "dominfo test", "domstats", "net-info default", "pool-info default-pool", "dumpxml test", "freecell"],
+)
+def test_json_and_yaml_are_the_value_that_the_method_returns(words: str) -> None:
+    group, method, *arguments = {
+        "nodeinfo": ("generic", "nodeinfo"),
+        "dominfo test": ("domain", "info", "test"),
+        "domstats": ("domain", "stats"),
+        "net-info default": ("network", "info", "default"),
+        "pool-info default-pool": ("pool", "info", "default-pool"),
+        "dumpxml test": ("domain", "conf", "test"),
+        "freecell": ("generic", "freecell"),
+    }[words]
+    with kvm.Hypervisor(unix.Local(), TEST) as hypervisor:
+        expected = plain(getattr(getattr(hypervisor, group), method)(*arguments))
+    told = value("-c", TEST, *words.split())
+    as_yaml = yaml.safe_load(kvmctl("-c", TEST, *words.split(), "-o", "yaml").stdout)
+    for each in (expected, told, as_yaml):
+        each.pop("cpu_time", None)  # the test driver's goes on
+    assert told == as_yaml == expected
+
+
+def test_raw_is_virshs_own_text() -> None:
+    for words in (["nodeinfo"], ["dumpxml", "test"], ["net-list", "--all"], ["dominfo", "none"]):
+        own = subprocess.run(["virsh", "-c", TEST, *words], capture_output=True, text=True, check=False)
+        told = kvmctl("-c", TEST, *words, "-o", "raw")
+        assert (told.stdout.strip(), told.stderr.strip()) == (own.stdout.strip(), own.stderr.strip())
+        assert told.returncode == own.returncode
+
+
+def test_an_action_says_what_virsh_says_and_is_four_fields_in_json() -> None:
+    assert kvmctl("-c", TEST, "destroy", "test").stdout == "Domain 'test' destroyed\n"
+    done = value("-c", TEST, "destroy", "test")
+    assert done == {"status": True, "return_code": 0, "stdout": done["stdout"], "stderr": ""}
+
+
+def test_numbers_dates_and_bytes_are_exact() -> None:
+    from datetime import UTC, datetime
+
+    date = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    given = {"size": Quantity("1.5 GiB"), "at": date, "key": b"\x00\xff", "none": None, 7: [1.5, float("nan")]}
+    expected = {"size": 1610612736, "at": "2026-01-02T03:04:05+00:00", "key": "AP8=", "none": None, "7": [1.5, None]}
+    assert json.loads(to_json(given)) == expected
+    assert to_json({"broken": "\udc80"}) == '{\n  "broken": "\\udc80"\n}\n'
+    assert yaml.safe_load(to_yaml(given)) == expected
+    assert yaml.safe_load(to_yaml({"on": "yes", "n": "1", "d": "2026-01-02"})) == {
+        "on": "yes",
+        "n": "1",
+        "d": "2026-01-02",
+    }
+
+
+def test_a_number_is_an_id_if_there_is_one_as_in_virsh() -> None:
+    assert value("-c", TEST, "domname", "1") == "test"
+    assert "no domain named '2'" in kvmctl("-c", TEST, "domname", "2").stderr
+
+
+def test_names_alone_are_lines_as_in_virsh(libvirtd: Libvirtd, guest: str) -> None:
+    assert kvmctl("-c", TEST, "list", "--name").stdout == "test\n"
+    assert guest in kvmctl("-c", libvirtd.uri, "list", "--all", "--name").stdout.splitlines()
+
+
+# -- tables -------------------------------------------------------------------------------------------------------
+
+
+def test_in_a_terminal_a_table_fits_and_states_have_colours() -> None:
+    rows = {
+        "a name that is long enough to be cut": {"state": "running", "capacity": Quantity("3 GiB")},
+        "b": {"state": "x"},
+    }
+    shown = to_table(rows, Screen(30, colours=True)).splitlines()
+    bare = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown]
+    assert all(len(line) <= 30 for line in bare)
+    assert "\x1b[32mrunning\x1b[0m" in shown[1]
+    assert "…" in bare[1]
+    assert bare[1].endswith("3 GiB")
+    status, seen = in_terminal("-c", TEST, "list")
+    assert status == 0
+    assert "\x1b[32mrunning\x1b[0m" in seen
+
+
+def test_there_are_no_colours_in_a_pipe_or_where_nobody_wants_them() -> None:
+    assert "\x1b" not in kvmctl("-c", TEST, "list").stdout
+    assert "\x1b" not in in_terminal("-c", TEST, "list", env={"NO_COLOR": "1"})[1]
+    assert "\x1b" not in in_terminal("-c", TEST, "list", env={"TERM": "dumb"})[1]
+
+
+def test_numbers_stand_to_the_right_and_wide_names_take_two_columns() -> None:
+    table = to_table({"日本": {"id": 7}, "abcd": {"id": 1234}}, Screen())
+    assert table == "NAME    ID\n日本     7\nabcd  1234\n"
+
+
+def test_sizes_and_times_are_readable() -> None:
+    written = ["2097152 KiB", "100", "1536 MiB", "1400 MHz", "12.5 s", "90 m", "300 ms", "100 MiB/s"]
+    assert [cell(Quantity(each)) for each in written] == [
+        "2 GiB", "100 B", "1.5 GiB", "1.4 GHz", "12.5 s", "1 h 30 min", "300 ms", "100 MiB/s"
+    ]  # fmt: skip
+
+
+def test_what_a_guest_is_called_cannot_talk_to_the_terminal() -> None:
+    assert "\x1b" not in to_table({"evil\x1b]0;x\x07": {"state": "running"}}, Screen(80))
+
+
+def test_documents_are_xml_that_can_be_given_back(libvirtd: Libvirtd, guest: str, tmp_path: Path) -> None:
+    shown = kvmctl("-c", libvirtd.uri, "dumpxml", guest).stdout
+    assert shown.startswith("<domain type='qemu'>")
+    file = tmp_path / "guest.xml"
+    file.write_text(shown.replace(f"<name>{guest}</name>", f"<name>{guest}2</name>").replace("<uuid>", "<uuid>0"[:6]))
+    text = re.sub(r"<uuid>.*?</uuid>", "", file.read_text())
+    file.write_text(text)
+    assert kvmctl("-c", libvirtd.uri, "define", str(file)).returncode == 0
+    assert value("-c", libvirtd.uri, "dominfo", f"{guest}2")["max_memory"] == 64 << 20
+    assert kvmctl("-c", libvirtd.uri, "define", "-", input=text.replace("65536", "131072")).returncode == 1
+    assert kvmctl("-c", libvirtd.uri, "undefine", f"{guest}2").returncode == 0
+
+
+# -- the command line ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", METHODS)
+def test_every_command_takes_its_options_in_every_form_and_has_help(command: str) -> None:
+    options = options_of(command)
+    required = [f"--{option.name}=1" for option in options if option.is_required]
+    for option in options:
+        others = [word for word in required if word != f"--{option.name}=1"]
+        given = [f"--{option.name}=1"] if option.kind else [f"--{option.name}"]
+        asked = parsed([command, *others, *given])
+        assert f"--{option.name}" in " ".join(command_words(asked))
+        if option.kind:
+            assert parsed([command, *others, f"--{option.name}", "1"]).options == asked.options
+        assert f"--{option.name}" in page(command)
+    by_place = [option for option in options if option.is_required and option.by_place]
+    first = [option for option in options if option.by_place][: len(by_place)]
+    if by_place == first and not set(required) - {f"--{option.name}=1" for option in by_place}:
+        assert parsed([command, *("1" for _ in by_place)]).options.keys() == {option.name for option in by_place}
+
+
+def test_the_names_in_the_tables_are_commands() -> None:
+    assert METHODS.keys() >= DESTRUCTIVE | DOCUMENTS
+    assert not {name for name in OWN if name.startswith("--")} & {
+        f"--{option.name}" for command in METHODS for option in options_of(command)
+    } - {"--host"}
+    assert isinstance(options_of("list")[0], Option)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("lsit", "did you mean list?"),
+        ("list --al", "did you mean --all?"),
+        ("dominfo", "dominfo needs <domain>"),
+        ("dominfo a b", "'b' is one too many"),
+        ("list -o xml", "-o takes one of table, json, yaml, raw"),
+        ("dominfo --domain a --domain b", "given twice"),
+        ("define /nowhere/at/all.xml", "cannot read /nowhere/at/all.xml"),
+        ("-g web list", "-g GROUP needs -i INVENTORY"),
+        ("--completion csh", "there is completion for bash, zsh, fish"),
+    ],
+)
+def test_a_wrong_command_line_is_told_so_with_2(words: str, complaint: str) -> None:
+    done = kvmctl("-c", TEST, *words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("kvmctl: ")
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["list", "domstats", "nodeinfo", "net-list --all", "pool-list --details", "freecell"])
+def test_the_short_way_and_the_long_way_say_the_same(words: str) -> None:
+    for uri in (TEST, "test:///default?long=way"):
+        asked = parsed(["-c", uri, *words.split()])
+        assert may_be_quick(asked)
+        with Quick(asked) as quick, kvm.Hypervisor(unix.Local(), uri) as hypervisor:
+            assert quick.value() == value_of(hypervisor, asked)
+
+
+def test_the_short_way_is_for_what_only_reads_and_does_so_here() -> None:
+    for words in ("destroy test", "-H a list", "list -o raw", "list -n", "dominfo 1", "-c qemu:///session list"):
+        assert not may_be_quick(parsed(words.split())), words
+    with pytest.raises(NotQuickError), Quick(parsed(["-c", TEST, "dominfo", "none"])) as quick:
+        quick.value()
+    with pytest.raises(NotQuickError), Quick(parsed(["-c", "test:///nowhere", "list"])) as quick:
+        quick.value()
+
+
+def test_without_virsh_it_says_what_to_install(tmp_path: Path) -> None:
+    done = kvmctl("-c", TEST, "list", env={"PATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "libvirt-clients" in done.stderr
+
+
+def test_a_failure_is_one_line_and_1() -> None:
+    done = kvmctl("-c", TEST, "dominfo", "none", "-o", "json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "kvmctl: virsh dominfo: failed to get domain 'none'\n"
+
+
+def test_help_is_for_people_and_goes_to_standard_output() -> None:
+    done = kvmctl("list", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--inactive" in done.stdout
+    assert "Example:  kvmctl list" in done.stdout
+    assert "``" not in done.stdout
+    everything = kvmctl("--help").stdout
+    assert all(f" {command}" in everything for command in METHODS)
+    assert kvmctl().returncode == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    piped = subprocess.run(
+        ["sh", "-c", '"$@" 2>&1 | head -1', "sh", *COMMAND, "-c", TEST, "capabilities"],
+        capture_output=True, text=True, check=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert piped.stdout == "<capabilities>\n"
+
+
+# -- several hosts ------------------------------------------------------------------------------------------------
+
+
+def test_one_far_host_gives_the_value_and_several_give_it_by_host(hosts: list[str]) -> None:
+    listed = {"test": {"id": 1, "state": "running"}}
+    assert value(*hosts, "-c", TEST, "-H", "near", "list") == listed
+    assert value(*hosts, "-c", TEST, "-H", "near", "-H", "also", "list") == {"near": listed, "also": listed}
+    shown = kvmctl(*hosts, "-c", TEST, "-H", "near", "-H", "also", "list").stdout
+    assert shown.splitlines() == ["HOST  NAME  ID  STATE", "near  test   1  running", "also  test   1  running"]
+    names = kvmctl(*hosts, "-c", TEST, "-H", "near", "-H", "also", "domstate", "test").stdout
+    assert names.splitlines() == ["HOST  VALUE", "near  running", "also  running"]
+
+
+def test_a_host_that_fails_has_a_line_on_standard_error_and_the_others_their_values(hosts: list[str]) -> None:
+    done = kvmctl(*hosts, "-c", TEST, "-H", "near", "-H", "gone", "domstate", "test", "-o", "json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == {"near": "running"}
+    assert done.stderr.startswith("gone: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_inventory_names_the_hosts(hosts: list[str], tmp_path: Path) -> None:
+    inventory = tmp_path / "config"
+    inventory.write_text(Path(hosts[1]).read_text().partition("Host gone")[0])
+    assert value("-i", str(inventory), "-c", TEST, "domstate", "test") == {"near": "running", "also": "running"}
+
+
+def test_events_are_a_line_each_as_they_happen(libvirtd: Libvirtd, guest: str) -> None:
+    words = [*COMMAND, "-c", libvirtd.uri, "event", "--domain", guest, "--all", "--timeout", "20", "-o", "json"]
+    with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 15
+        while process.poll() is None and time.monotonic() < deadline:
+            kvmctl("-c", libvirtd.uri, "desc", guest, "--config", "--new-desc", os.urandom(3).hex())
+            time.sleep(0.3)
+        assert process.stdout
+        event = json.loads(process.stdout.read())
+    assert process.returncode == 0
+    assert event["name"] == guest
+    assert {"time", "kind", "details"} <= event.keys()
+
+
+def test_what_destroys_on_several_hosts_wants_a_yes(hosts: list[str]) -> None:
+    words = [*hosts, "-c", TEST, "-H", "near", "-H", "also", "destroy", "test"]
+    refused = kvmctl(*words)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "destroy on 2 hosts is to be confirmed: --yes" in refused.stderr
+    assert set(value(*words, "--yes")) == {"near", "also"}
+    status, seen = in_terminal(*words, typed=[b"n\n"])
+    assert (status, "nothing was done" in seen) == (2, True)
+    status, seen = in_terminal(*words, typed=[b"y\n"])
+    assert (status, seen.count("destroyed")) == (0, 2)
+
+
+def test_a_dry_run_prints_the_commands_and_masks_secrets(hosts: list[str]) -> None:
+    words = ["set-user-password", "test", "root", "se cret", "--dry-run"]
+    done = kvmctl("-c", TEST, *words)
+    assert done.stdout == (
+        f"virsh --connect {TEST} set-user-password --domain=test --user=root '--password=***'\n"
+    )  # fmt: skip
+    far = kvmctl(*hosts, "-H", "near", "-H", "gone", "destroy", "a b", "-n")
+    assert far.stdout == "near: virsh destroy '--domain=a b'\ngone: virsh destroy '--domain=a b'\n"
+
+
+# -- Ctrl-C -------------------------------------------------------------------------------------------------------
+
+
+def command_lines() -> list[bytes]:
+    found = []
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            found.append(Path(f"/proc/{process}/cmdline").read_bytes())
+    return found
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.mark.parametrize("far", [[], ["-H", "near"], ["-H", "near", "-H", "also"]])
+def test_ctrl_c_leaves_nothing_running(libvirtd: Libvirtd, hosts: list[str], far: list[str]) -> None:
+    if not libvirtd.is_system:
+        pytest.skip("only a system daemon can be stopped here")
+    uri = f"{libvirtd.uri}&mark={os.urandom(4).hex()}"
+
+    def asking() -> int:
+        return sum(b"virsh" in line.split(b"\0")[0] and uri.encode() in line for line in command_lines())
+
+    with libvirtd.stopped():
+        process = subprocess.Popen(
+            [*COMMAND, *hosts, "-c", uri, *far, "list"], env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
+        )
+        assert within(10, lambda: asking() == max(far.count("-H"), 1))
+        time.sleep(0.2)  # until it is known here as well that they are
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+        assert (process.returncode, said) == (130, b"")
+        assert within(5, lambda: asking() == 0)
+
+
+# -- files, editors and secrets -----------------------------------------------------------------------------------
+
+
+def test_an_editor_changes_xml_or_values(libvirtd: Libvirtd, guest: str, tmp_path: Path) -> None:
+    script = tmp_path / "editor"
+    script.write_text("#!/bin/sh\nsed -i 's/>1</>3</' \"$1\"\n")
+    script.chmod(0o755)
+    env = {"EDITOR": str(script), "VISUAL": ""}
+    done = kvmctl("-c", libvirtd.uri, "edit", guest, env=env)
+    assert done.returncode == 0, done.stderr
+    assert value("-c", libvirtd.uri, "dominfo", guest)["cpus"] == 3
+    script.write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/seen\nsed -i "s/\'3\'/\'2\'/" "$1"\n')
+    done = kvmctl("-c", libvirtd.uri, "edit", guest, "--yaml", env=env)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "seen").read_text())["name"] == guest
+    assert value("-c", libvirtd.uri, "dominfo", guest)["cpus"] == 2
+
+
+def test_what_was_typed_in_vain_is_kept(libvirtd: Libvirtd, guest: str, tmp_path: Path) -> None:
+    script = tmp_path / "editor"
+    script.write_text('#!/bin/sh\necho "<domain>" > "$1"\n')
+    script.chmod(0o755)
+    done = kvmctl("-c", libvirtd.uri, "edit", guest, env={"VISUAL": str(script), "TMPDIR": str(tmp_path)})
+    assert done.returncode == 1
+    kept = re.search(r"what you have typed is kept in (\S+)", done.stderr)
+    assert kept
+    assert Path(kept[1]).read_text() == "<domain>\n"
+
+
+def test_a_secret_comes_from_standard_input_or_a_file(libvirtd: Libvirtd, tmp_path: Path) -> None:
+    uuid = kvm.gen_uuid()
+    xml = f"<secret><uuid>{uuid}</uuid><description>kvmctl's</description></secret>"
+    assert kvmctl("-c", libvirtd.uri, "secret-define", "-", input=xml).returncode == 0
+    assert kvmctl("-c", libvirtd.uri, "secret-set-value", uuid, input=b"\x00geheim\n").returncode == 0
+    assert base64.b64decode(value("-c", libvirtd.uri, "secret-get-value", uuid)) == b"\x00geheim\n"
+    file = tmp_path / "value"
+    file.write_text(base64.b64encode(b"other").decode() + "\n")
+    assert kvmctl("-c", libvirtd.uri, "secret-set-value", uuid, "--file", str(file)).returncode == 0
+    assert kvmctl("-c", libvirtd.uri, "secret-get-value", uuid, "--plain").stdout == "other"
+    file.write_text("not base64")
+    assert kvmctl("-c", libvirtd.uri, "secret-set-value", uuid, "--file", str(file)).returncode == 2
+    assert kvmctl("-c", libvirtd.uri, "secret-undefine", uuid).returncode == 0
+
+
+def test_a_password_is_asked_for_and_not_seen() -> None:
+    status, seen = in_terminal("-c", TEST, "set-user-password", "test", "root", typed=[b"geheim\n", b"geheim\n"])
+    assert status == 0
+    assert "New password of root: " in seen
+    assert "geheim" not in seen
+    assert kvmctl("-c", TEST, "set-user-password", "test", "root", input="geheim\n").returncode == 0
+    assert kvmctl("-c", TEST, "set-user-password", "test", "root").returncode == 2
+
+
+def test_a_screenshot_is_a_file_here(hosts: list[str], tmp_path: Path) -> None:
+    for far in ([], ["-H", "near"]):
+        file = tmp_path / f"screen{len(far)}.png"
+        done = kvmctl(*hosts, "-c", TEST, *far, "screenshot", "test", str(file))
+        assert done.returncode == 0, done.stderr
+        assert file.read_bytes().startswith(b"\x89PNG")
+
+
+# -- completion ---------------------------------------------------------------------------------------------------
+
+
+def test_commands_options_hosts_and_names_are_completed(tmp_path: Path) -> None:
+    assert candidates(["dominf"]) == ["dominfo"]
+    assert candidates(["-c", TEST, "dominfo", ""]) == ["test"]
+    assert candidates(["-c", TEST, "net-info", "--network", "d"]) == ["default"]
+    assert candidates(["-c", TEST, "net-info", "--network=d"]) == ["--network=default"]
+    assert "--inactive" in candidates(["list", "--in"])
+    assert candidates(["-o", "j"]) == ["json"]
+    assert candidates(["-c", "qemu:///system?socket=/none", "dominfo", ""]) == []
+    (tmp_path / "more").write_text("Host far\n")
+    (tmp_path / "config").write_text(f"Host a b *.c !d\n  User x\nInclude {tmp_path}/more\nhost=e\n")
+    assert ssh_hosts(str(tmp_path / "config")) == ["a", "b", "e", "far"]
+    assert candidates(["-F", str(tmp_path / "config"), "-H", "f"]) == ["far"]
+
+
+@pytest.fixture
+def in_path(tmp_path: Path) -> dict[str, str]:
+    """An environment with kvmctl in its PATH."""
+    script = tmp_path / "bin" / "kvmctl"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m kvm.cli "$@"\n')
+    script.chmod(0o755)
+    return {**ENVIRONMENT, "PATH": f"{script.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("kvmctl nodein", "nodeinfo"),
+        (f"kvmctl -c {TEST} dominfo t", "test"),
+        (f"kvmctl -c {TEST} dominfo --domain=t", "test"),
+    ],
+)
+def test_bash_completes(in_path: dict[str, str], line: str, expected: str) -> None:
+    program = (
+        'eval "$(kvmctl --completion bash)"; COMP_LINE=$1; COMP_POINT=${#1}; COMP_WORDS=($1); '
+        "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _kvmctl 2> /dev/null; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    done = subprocess.run(
+        ["bash", "-c", program, "bash", line], capture_output=True, text=True, check=True, env=in_path
+    )
+    assert done.stdout.splitlines() == [expected]
+
+
+def test_fish_completes(in_path: dict[str, str]) -> None:
+    program = f"kvmctl --completion fish | source; complete -C 'kvmctl -c {TEST} dominfo t'"
+    done = subprocess.run(["fish", "-c", program], capture_output=True, text=True, check=True, env=in_path)
+    assert done.stdout.splitlines() == ["test"]
+
+
+def test_zsh_takes_its_script(in_path: dict[str, str]) -> None:
+    program = 'autoload -U compinit; compinit -u -D; eval "$(kvmctl --completion zsh)"; print $_comps[kvmctl]'
+    done = subprocess.run(["zsh", "-fc", program], capture_output=True, text=True, check=True, env=in_path)
+    assert (done.stdout, done.stderr) == ("_kvmctl\n", "")
+
+
+# -- the project --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_generated_for_kvmctl_is_up_to_date() -> None:
+    file = ROOT / "src/kvm/cli/methods_generated.py"
+    before = file.read_text()
+    subprocess.run([sys.executable, ROOT / "tools" / "generate_methods.py"], check=True, capture_output=True)
+    assert file.read_text() == before
+
+
+def test_unknown_words_are_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(UsageError, match="there is no command"):
+        parsed(["-c", TEST, "frobnicate"])

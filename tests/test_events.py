@@ -56,7 +56,7 @@ def listeners(uri: str | None) -> list[int]:
     found = []
     for each in Path("/proc").iterdir():
         with suppress(OSError):
-            words = (each / "cmdline").read_bytes().decode().split("\0")
+            words = (each / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if each.name.isdecimal() and "virsh" in words[0] and f"--connect={uri}" in words:
                 found += [int(each.name)] if any(word.startswith(("event", "net-event")) for word in words) else []
     return found

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvm.errors import (
         AgentError,
         AlreadyExistsError,
+        CancelledError,
         CannotConnectError,
         ChangedMeanwhileError,
         CommandTimeoutError,
@@ -61,6 +62,7 @@ __all__ = [
     "SUSPENDED",
     "AgentError",
     "AlreadyExistsError",
+    "CancelledError",
     "CannotConnectError",
     "ChangedMeanwhileError",
     "CommandTimeoutError",

@@ -64,6 +64,10 @@ class CommandTimeoutError(KvmError, TimeoutError):
     """The command took longer than allowed, by the ``timeout`` control or by libvirt itself."""
 
 
+class CancelledError(KvmError):
+    """The job was cancelled: what it was about goes on as if it had not been begun."""
+
+
 class NoVirshError(KvmError):
     """The host has no virsh."""
 
@@ -167,6 +171,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"command '.*' doesn't support option",
         r"Optional flags or --rawstats are not supported",
     ),
+    CancelledError: (r"it was cancelled", r"operation aborted: "),
     CommandTimeoutError: (r"Timed out during operation", r"(Copy|Commit|Pull) aborted"),
     InvalidArgumentError: (
         r"invalid argument|numerical overflow|cannot parse json|failed to parse JSON",

@@ -150,7 +150,7 @@ class Hypervisor(unix.Wrapper, Groups):
         finally:
             plan.close()
 
-    def stream(
+    def listen(
         self, command: Command, reader: Reader[D], names: Command, *, timeout: float | None, loop: bool
     ) -> Events[D]:
         """Carry out what a method of a group has described as a command that goes on, and what reads what it prints."""

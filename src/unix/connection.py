@@ -128,6 +128,7 @@ class Connection:
         user: str | None,
         stdin: bool,
         held: bool,
+        named: bool,
         timeout: float | None,
     ) -> RemoteProcess:
         """Start `words` there, once sshd has room for one more session.
@@ -136,7 +137,9 @@ class Connection:
         """
         mark = secrets.token_hex(8)
         fed = stdin and not held
-        line = script.command(words, mark=mark, envs=envs, user=user, remote=self.facts, held=held, fed=fed)
+        line = script.command(
+            words, mark=mark, envs=envs, user=user, remote=self.facts, held=held, fed=fed, named=named
+        )
         if len(line) >= script.LONGEST:
             raise CannotStartError(126, words, os.strerror(errno.E2BIG)) from OSError(errno.E2BIG, words[0])
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Unpack, cast
 
@@ -83,6 +83,39 @@ class Host(ABC):
         return_code, stdout, stderr = finish(process, data, self._timeout())
         return Result(return_code, decode(stdout), decode(stderr))
 
+    def stream(
+        self,
+        argv: Sequence[Argument],
+        *,
+        pieces: Iterable[bytes] | None = None,
+        take: Callable[[bytes], object] | None = None,
+        heed: Callable[[bytes], object] | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Run the words `argv` verbatim, with any amount of input and output, of which little is in memory at a time.
+
+        `pieces` are written to standard input as the command reads them (without, it is empty), `take` is given what
+        comes from standard output (without, that is in the result), `heed` what comes from standard error (it is in the
+        result as well), and ten times a second nothing. The command may open the first two as /dev/stdin and
+        /dev/stdout, on every host. What the three raise is raised here, once the command has been ended; where it ends
+        without reading all pieces, the rest is not asked for.
+
+        `timeout`, what is returned and what else is raised as with `run`.
+        """
+        from unix.process import CannotStartError, stream
+
+        if timeout is not None:
+            with self._controls.changed({"timeout": timeout}):
+                return self.stream(argv, pieces=pieces, take=take, heed=heed)
+        decode = self._decoder()
+        try:
+            process = self._start(words_of(argv), stdin=pieces is not None, named=True)
+        except CannotStartError as error:
+            return Result(error.return_code, decode(b""), decode(error.said))
+        kept: list[bytes] = []
+        return_code, stderr = stream(process, pieces or (), take or kept.append, self._timeout(), heed)
+        return Result(return_code, decode(b"".join(kept)), decode(stderr))
+
     def popen(self, argv: Sequence[Argument], *, terminal: bool = False) -> Process:
         """Start the words `argv` and hold the process open, with three binary pipes.
 
@@ -148,11 +181,13 @@ class Host(ABC):
         terminal: bool = False,
         held: bool = False,
         own_terminal: bool = False,
+        named: bool = False,
     ) -> Process:
         """Start `words` under the controls of the moment.
 
         Without `stdin` its standard input is empty; with `terminal` it has this program's own three files, and with
         `own_terminal` a new terminal instead of pipes; it is `held` if somebody else than this class reads its pipes.
+        It may open its input as /dev/stdin unless it is held, and if that is `named`, its output as /dev/stdout.
         """
 
     # -- files -----------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ class Local(Host):
         terminal: bool = False,
         held: bool = False,  # noqa: ARG002  # it makes no difference here
         own_terminal: bool = False,
+        named: bool = False,
     ) -> Process:
         from unix import process
 
@@ -75,6 +76,7 @@ class Local(Host):
             terminal=terminal,
             own_terminal=own_terminal,
             stdin=stdin,
+            named=named,
             user=switch.pw_uid if switch else None,
             group=switch.pw_gid if switch else None,
             extra_groups=os.getgrouplist(switch.pw_name, switch.pw_gid) if switch else None,

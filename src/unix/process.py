@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import selectors
 import signal
@@ -17,7 +18,7 @@ import threading
 import time
 import tty
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Literal, Self
 
 from unix.errors import CommandTimeoutError, UnixError
@@ -31,6 +32,12 @@ UNKILLABLE = 5.0
 """Seconds after SIGKILL until a process counts as one that may not be killed."""
 
 _CHUNK = 1 << 16
+
+_GLANCE = 0.1
+"""Seconds between two looks at what goes on, where nothing else happens."""
+
+_STREAMED = 1 << 20
+"""How much is in a pipe at most, where much goes through it."""
 
 TimeoutExpired = subprocess.TimeoutExpired
 """What `Process.wait` raises when the time is up."""
@@ -181,6 +188,7 @@ def start(
     terminal: bool = False,
     own_terminal: bool = False,
     stdin: bool = True,
+    named: bool = False,
     stderr: int | None = None,
     user: int | None = None,
     group: int | None = None,
@@ -190,7 +198,8 @@ def start(
 
     Without `stdin` its standard input is empty; `terminal` leaves it this process's own three files; `own_terminal`
     gives it a new one instead of pipes, which passes on every byte as it is; its standard error may go to the
-    descriptor `stderr`.
+    descriptor `stderr`. It may open its standard input as /dev/stdin, and with `named` its standard output as
+    /dev/stdout, also as another user.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         raise UnixError(
@@ -199,20 +208,22 @@ def start(
     if logger := listener("unix"):
         logger.debug("start %s", words)
     pipe = None if terminal else subprocess.PIPE
-    ours = theirs = None
+    of_user = None if terminal or own_terminal else user
+    ours = theirs = output = filled = None
     if own_terminal:
         ours, theirs = os.openpty()
         tty.setraw(theirs)
         stderr = pipe = theirs
-    elif stdin and user is not None:
-        theirs, ours = os.pipe()
-        os.fchown(theirs, user, -1)  # so that the command may open /dev/stdin
+    elif stdin and of_user is not None:
+        theirs, ours = _pipe_of(of_user)
+    if named and of_user is not None:
+        output, filled = _pipe_of(of_user)
     try:
         popen = subprocess.Popen(
             [encode(word) for word in words],
             env={encode(name): encode(text) for name, text in env.items()},
             stdin=None if terminal else theirs if theirs is not None else pipe if stdin else subprocess.DEVNULL,
-            stdout=pipe,
+            stdout=pipe if filled is None else filled,
             stderr=pipe if stderr is None else stderr,
             start_new_session=not terminal,
             user=user,
@@ -220,21 +231,32 @@ def start(
             extra_groups=extra_groups,
         )
     except OSError as error:
-        if ours is not None:
-            os.close(ours)
+        for descriptor in (ours, output):
+            if descriptor is not None:
+                os.close(descriptor)
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):  # of this program, not the command
             raise
         missing = isinstance(error, FileNotFoundError | NotADirectoryError) or not _is_there(words[0], env)
         reason = "command not found" if missing else str(error.strerror)
         raise CannotStartError(127 if missing else 126, words, reason) from error
     finally:
-        if theirs is not None:
-            os.close(theirs)
+        for descriptor in (theirs, filled):
+            if descriptor is not None:
+                os.close(descriptor)
     if own_terminal and ours is not None:
-        popen.stdout = open(os.dup(ours), "rb", buffering=0)  # noqa: SIM115  # closed with the process
+        output = os.dup(ours)
     if ours is not None:
         popen.stdin = open(ours, "wb", buffering=0 if own_terminal else -1)  # noqa: SIM115  # closed with the process
+    if output is not None:
+        popen.stdout = open(output, "rb", buffering=0 if own_terminal else -1)  # noqa: SIM115  # closed with the process
     return LocalProcess(popen, words, owns_group=not terminal)
+
+
+def _pipe_of(user: int) -> tuple[int, int]:
+    """A pipe that `user` may open by its name: the end to read from, and the end to write to."""
+    reading, writing = os.pipe()
+    os.fchown(reading, user, -1)
+    return reading, writing
 
 
 def _is_there(program: str, env: Mapping[str, str]) -> bool:
@@ -245,11 +267,38 @@ def _is_there(program: str, env: Mapping[str, str]) -> bool:
 
 def finish(process: Process, data: bytes | None, timeout: float | None) -> tuple[int, bytes, bytes]:
     """Feed `data` to the process and read both its outputs to their ends; its return code and what it wrote."""
-    read: dict[_Name, list[bytes]] = {"stdout": [], "stderr": []}
+    stdout: list[bytes] = []
+    return_code, stderr = exchange(process, (data or b"",), stdout.append, timeout)
+    return return_code, b"".join(stdout), stderr
+
+
+def exchange(
+    process: Process,
+    pieces: Iterable[bytes],
+    take: Callable[[bytes], object],
+    timeout: float | None,
+    *,
+    at_once: int = _CHUNK,
+    heed: Callable[[bytes], object] | None = None,
+) -> tuple[int, bytes]:
+    """Feed `pieces` to the process, have what it writes taken as it comes; its return code and its standard error.
+
+    A piece is asked for when the one before has been written, and none any more once nobody reads them. What `pieces`
+    or `take` raise ends the process. `take` is given at most so many bytes `at_once`; `heed` what comes from standard
+    error, and nothing ten times a second.
+    """
+    said: list[bytes] = []
     deadline = _deadline(timeout)
     try:
-        for name, chunk in _chunks(process, data, deadline):
-            read[name].append(chunk)
+        for name, chunk in _chunks(process, pieces, deadline, at_once, _GLANCE if heed else None):
+            if name == "stderr":
+                said.append(chunk)
+                if heed:
+                    heed(chunk)
+            elif chunk:
+                take(chunk)
+            if chunk:  # what never ceases to come is no reason to go on
+                _go_on_until(deadline)
         process.wait(_left(deadline))
     except TimeoutExpired:
         process.end()
@@ -258,9 +307,24 @@ def finish(process: Process, data: bytes | None, timeout: float | None) -> tuple
         process.end()
         raise
     process.close_pipes()
-    stderr = process.cleaned(b"".join(read["stderr"]))
+    stderr = process.cleaned(b"".join(said))
     process.conclude()
-    return process.returncode or 0, b"".join(read["stdout"]), stderr
+    return process.returncode or 0, stderr
+
+
+def stream(
+    process: Process,
+    pieces: Iterable[bytes],
+    take: Callable[[bytes], object],
+    timeout: float | None,
+    heed: Callable[[bytes], object] | None = None,
+) -> tuple[int, bytes]:
+    """As `exchange`, for much: its pipes hold as much as the system allows."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _STREAMED)
+    return exchange(process, pieces, take, timeout, at_once=_STREAMED, heed=heed)
 
 
 def lines(process: Process, timeout: float | None) -> Iterator[tuple[_Name, bytes]]:
@@ -268,7 +332,7 @@ def lines(process: Process, timeout: float | None) -> Iterator[tuple[_Name, byte
     rest: dict[_Name, list[bytes]] = {"stdout": [], "stderr": []}
     deadline = _deadline(timeout)
     try:
-        for name, chunk in _chunks(process, None, deadline):
+        for name, chunk in _chunks(process, (), deadline):
             first, *others = chunk.split(b"\n")
             rest[name].append(first)
             for line in others:
@@ -287,9 +351,19 @@ def lines(process: Process, timeout: float | None) -> Iterator[tuple[_Name, byte
 _Name = Literal["stdout", "stderr"]
 
 
-def _chunks(process: Process, data: bytes | None, deadline: float | None) -> Iterator[tuple[_Name, bytes]]:
-    """What comes from both outputs, each ended by an empty chunk, while `data` is fed to the process."""
-    to_write = memoryview(data or b"")
+def _chunks(
+    process: Process,
+    pieces: Iterable[bytes],
+    deadline: float | None,
+    at_once: int = _CHUNK,
+    glance: float | None = None,
+) -> Iterator[tuple[_Name, bytes]]:
+    """What comes from both outputs, each ended by an empty chunk, while `pieces` are fed to the process.
+
+    If nothing happens for `glance` seconds, there is an empty chunk as well.
+    """
+    more = filter(None, pieces)
+    to_write = memoryview(next(more, b"") if process.stdin else b"")
     with selectors.DefaultSelector() as ready:
         if process.stdin and not to_write:
             _close_input(process)
@@ -301,30 +375,33 @@ def _chunks(process: Process, data: bytes | None, deadline: float | None) -> Ite
             if pipe := getattr(process, name):
                 ready.register(pipe, selectors.EVENT_READ, name)
         while ready.get_map():
-            events = ready.select(_left(deadline))
-            if not events and deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutExpired(process.words, 0)
+            events = ready.select(min((each for each in (glance, _left(deadline)) if each is not None), default=None))
+            if to_write or not events:
+                _go_on_until(deadline)
+            if not events:
+                yield "stderr", b""
             for key, _ in events:
                 if key.data is None:
-                    to_write = _fed(key.fd, to_write)
+                    rest = _fed(key.fd, to_write)
+                    to_write = memoryview(b"") if rest is None else rest or memoryview(next(more, b""))
                     if not to_write:
                         ready.unregister(key.fileobj)
                         _close_input(process)
                     continue
-                chunk = os.read(key.fd, _CHUNK)
+                chunk = os.read(key.fd, at_once)
                 if not chunk:
                     ready.unregister(key.fileobj)
                 yield key.data, chunk
 
 
-def _fed(descriptor: int, data: memoryview) -> memoryview:
-    """What is left of `data` to be written; nothing if nobody reads it any more."""
+def _fed(descriptor: int, data: memoryview) -> memoryview | None:
+    """What is left of `data` to be written; None if nobody reads it any more."""
     try:
-        return data[os.write(descriptor, data[:_CHUNK]) :]
+        return data[os.write(descriptor, data) :]
     except BlockingIOError:
         return data
     except BrokenPipeError:
-        return data[:0]
+        return None
 
 
 def _close_input(process: Process) -> None:
@@ -335,6 +412,11 @@ def _close_input(process: Process) -> None:
 
 def _deadline(timeout: float | None) -> float | None:
     return time.monotonic() + timeout if timeout else None
+
+
+def _go_on_until(deadline: float | None) -> None:
+    if _left(deadline) == 0:
+        raise TimeoutExpired([], 0)
 
 
 def _left(deadline: float | None) -> float | None:

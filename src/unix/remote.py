@@ -168,6 +168,7 @@ class Remote(FilesByCommand):
         terminal: bool = False,
         held: bool = False,
         own_terminal: bool = False,
+        named: bool = False,
     ) -> Process:
         from unix.connection import GoneError
         from unix.log import listener
@@ -185,7 +186,9 @@ class Remote(FilesByCommand):
             if terminal or own_terminal:
                 return connection.for_terminal(words, envs=envs, user=controls["su"], own=own_terminal)
             try:
-                return connection.start(words, envs=envs, user=controls["su"], stdin=stdin, held=held, timeout=timeout)
+                return connection.start(
+                    words, envs=envs, user=controls["su"], stdin=stdin, held=held, named=named, timeout=timeout
+                )
             except GoneError:
                 with self._connecting:
                     if self._connection is connection:  # what still runs through it may; with the last it ends

@@ -73,6 +73,9 @@ _WATCH = (
 )
 """For awk: runs a command, and tells a signal that has ended it from an exit status. To a shell both are 137."""
 
+_PIPED = "exec 4>&1; s=$({{ {{ ({whole}) 3>&- 4>&-; echo $? >&3; }} | {cat} >&4 3>&- 4>&-; }} 3>&1); exit $s"
+"""Runs what is `whole` with a pipe to ``cat`` as its output, and exits as it does."""
+
 _USER = """
 set -f; IFS=:; set -- $(getent passwd "$unix_user"); unset IFS
 [ "$1" = "$unix_user" ] || unix_nobody=1
@@ -137,6 +140,7 @@ def command(
     remote: Facts,
     held: bool,
     fed: bool,
+    named: bool = False,
 ) -> str:
     """The line that prints the marks and then runs `words`, as `user` (None: as the one who is connected).
 
@@ -144,7 +148,7 @@ def command(
     prevents the command from being started: 126, 127, or 1 if there is no such user. Unless the command is `held`, it
     has a session of its own, and a signal that ended it is told on standard error, as the mark, the signal's number
     and a semicolon. It is `fed` if it gets an input, which then comes through a pipe: sshd's socket could not be
-    opened as /dev/stdin.
+    opened as /dev/stdin. With `named` its output goes through a pipe as well, to be opened as /dev/stdout.
     """
     line = _beginning(words, envs, user, remote)
     if held:
@@ -161,6 +165,8 @@ def command(
         watched.add(f"exec 3>&2 2> /dev/null; (exec 2>&3 3>&-; {alone.text()}); s=$?")
         watched.add(f"[ $s -gt 128 ] && [ $s -lt 193 ] || exit $s; printf '{mark} %d;' $((s - 128)) >&3; exit 255")
     whole = f"{remote.cat} | {{ {watched.text()}; }}" if fed else watched.text()
+    if named:
+        whole = _PIPED.format(whole=whole, cat=remote.cat)
     if user is not None and user != remote.user:
         return line.add(f'exec "$@" /bin/sh -c {line.word(whole)}').text()
     return line.add(whole).text()

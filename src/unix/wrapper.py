@@ -33,8 +33,11 @@ class Wrapper(Host):
         terminal: bool = False,
         held: bool = False,
         own_terminal: bool = False,
+        named: bool = False,
     ) -> Process:
-        return self.host._start(words, stdin=stdin, terminal=terminal, held=held, own_terminal=own_terminal)
+        return self.host._start(
+            words, stdin=stdin, terminal=terminal, held=held, own_terminal=own_terminal, named=named
+        )
 
     def open(self, path: Path, mode: str = "rb") -> BinaryIO:
         return self.host.open(path, mode)

@@ -28,7 +28,7 @@ class Caller(ABC):
     def call(self, plan: Plan[T]) -> T:
         """Carry `plan` out and give its value."""
 
-    def stream(
+    def listen(
         self,
         command: Command,
         reader: Reader[D],  # noqa: ARG002  # as all of these: for who can

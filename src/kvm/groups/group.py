@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from kvm import xml
 from kvm.groups.caller import Caller
 from kvm.virsh.command import Command
+from kvm.virsh.jobs import Job
 from kvm.virsh.plan import acting, editing, listing, reading
 from unix.result import Result
 
@@ -61,6 +62,11 @@ class Group:
         """The result of a command that changes something."""
         return self._caller.call(acting(Command(command, options, reads=False), check=self._caller.check))
 
+    def _act_long(self, command: str, job: Job, /, **options: object) -> Result:
+        """The result of a command that is a `job`. Whether virsh is ``verbose`` is decided by its progress."""
+        given = {name: value for name, value in options.items() if name != "verbose"}
+        return self._caller.call(acting(Command(command, given, reads=False, job=job), check=self._caller.check))
+
     def _edit(
         self, tag: str, read: Command, define: str, function: xml.Editor, /, as_: str = "file", **options: object
     ) -> Result:
@@ -91,7 +97,7 @@ class Group:
         listening = Command(command, {**given, "loop": True, "timestamp": reader.stamped})
         all_names = Command(names, {"all": True, "name": True})
         timeout, loop = options.get("timeout"), options.get("loop", True)
-        return self._caller.stream(listening, reader, all_names, timeout=timeout, loop=loop)
+        return self._caller.listen(listening, reader, all_names, timeout=timeout, loop=loop)
 
     def _act_or_print(
         self, parse: Callable[[str], xml.Conf], command: str, print_xml: bool, /, **options: object

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overload
 
 from kvm import table, text, xml
-from kvm.errors import NotFoundError, UnreadableOutputError
+from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command, failure
 from kvm.virsh.plan import Lookup, Plan, checked
+from kvm.virsh.transfer import Download, Progress, Source, Target, Upload
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -181,12 +181,28 @@ class Volume(Group):
         """Delete a volume and what is in it; ``delete_snapshots=True``: with its snapshots. virsh: ``vol-delete``."""
         return self._act("vol-delete", vol=vol, **options)
 
-    def download(self, vol: str, file: str | os.PathLike[str], **options: Unpack[options.VolDownloadOptions]) -> Result:
-        """Write a volume's content to a file on the hypervisor. virsh: ``vol-download``.
+    def download(
+        self,
+        vol: str,
+        file: Target,
+        *,
+        pool: str | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        sparse: bool = False,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Write a volume's content to a file here. virsh: ``vol-download``.
 
-        `offset` into the volume and `length` in bytes; ``sparse=True`` leaves holes as holes.
+        `file`: a path on this machine, or a binary file object, also if the hypervisor is elsewhere. What is at a
+        path is overwritten; a file that is new goes again with a failure. `offset` into the volume and `length` in
+        bytes; `InvalidArgumentError` if there are less. ``sparse=True`` makes holes in the file where the volume has
+        them, or has zeros. `progress` is called with the bytes that have come so far. What it or `file` raises
+        ends the download.
         """
-        return self._act("vol-download", vol=vol, file=file, **_in_bytes(options))
+        offset, length = _part(offset, length)
+        end = Download(file, f"volume {vol!r}", length=length, sparse=sparse, progress=progress)
+        return self._act("vol-download", vol=vol, file=end, pool=pool, offset=offset, length=length)
 
     def info(self, vol: str, **options: Unpack[options.VolInfoOptions]) -> VolumeInfo:
         """A volume's basic figures, see `VolumeInfo`. virsh: ``vol-info``.
@@ -231,13 +247,28 @@ class Volume(Group):
         """
         return self._act("vol-resize", vol=vol, capacity=_size(capacity), **options)
 
-    def upload(self, vol: str, file: str | os.PathLike[str], **options: Unpack[options.VolUploadOptions]) -> Result:
-        """Write the content of a file on the hypervisor to a volume. virsh: ``vol-upload``.
+    def upload(
+        self,
+        vol: str,
+        file: Source,
+        *,
+        pool: str | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        sparse: bool = False,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Write the content of a file here to a volume. virsh: ``vol-upload``.
 
-        `offset` into the volume and `length` in bytes; ``sparse=True`` leaves holes as holes. It fails if the file has
-        more than `length`, or than fits.
+        `file`: a path on this machine, or a binary file object, which is read from where it is to its end, also if
+        the hypervisor is elsewhere. `offset` into the volume in bytes; of the file `length` bytes are taken, and it
+        is an `InvalidArgumentError` if it has less. ``sparse=True`` makes holes in the volume where a file has them, if
+        virsh runs on this machine; elsewhere they arrive as zeros. `progress` is called with the bytes that are
+        under way so far. What it or `file` raises ends the upload; what has arrived by then is in the volume.
         """
-        return self._act("vol-upload", vol=vol, file=file, **_in_bytes(options))
+        offset, length = _part(offset, length)
+        end = Upload(file, f"volume {vol!r}", length=length, sparse=sparse, progress=progress)
+        return self._act("vol-upload", vol=vol, file=end, pool=pool, offset=offset, length=length)
 
     def wipe(self, vol: str, **options: Unpack[options.VolWipeOptions]) -> Result:
         """Overwrite a volume with zeros, or by an ``algorithm`` such as ``'random'``. virsh: ``vol-wipe``."""
@@ -249,9 +280,11 @@ def _size(given: int | str | None) -> int | str | None:
     return given.replace(" ", "") if isinstance(given, str) else given
 
 
-def _in_bytes(options: Mapping[str, object]) -> dict[str, object]:
-    """`options` with quantities as plain numbers, where virsh takes no unit."""
-    return {name: int(value) if isinstance(value, Quantity) else value for name, value in options.items()}
+def _part(offset: int, length: int | None) -> tuple[int, int | None]:
+    """The part of a volume that is meant. To virsh, no bytes are all."""
+    if offset < 0 or (length is not None and length < 1):
+        raise InvalidArgumentError(f"offset is at least 0 and length at least 1, not {offset!r} and {length!r}")
+    return int(offset), None if length is None else int(length)
 
 
 def _whole(output: str) -> str:

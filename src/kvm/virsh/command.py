@@ -16,6 +16,8 @@ from kvm.errors import InvalidArgumentError, KvmError, NotSupportedError
 from kvm.values import Quantity
 from kvm.virsh import manners
 from kvm.virsh.commands_generated import COMMANDS
+from kvm.virsh.jobs import Job
+from kvm.virsh.transfer import Transfer
 from unix.result import Result
 
 STDIN = "/dev/stdin"
@@ -32,16 +34,20 @@ def known_options(command: str) -> dict[str, str]:
 class Command:
     """One command: its name, its options (arguments included) by their names in Python, and whether it only reads.
 
+    One that is a `job` may be long, and be aborted.
+
     The value of an option is True for a flag, False or None for none, text, a number or a path, a list of these for
-    an option that repeats, and bytes for the content of a file that virsh shall read.
+    an option that repeats, bytes for the content of a file that virsh shall read, and a Transfer for one that
+    nobody has in memory.
     """
 
-    __slots__ = ("name", "options", "reads")
+    __slots__ = ("job", "name", "options", "reads")
 
-    def __init__(self, name: str, options: Mapping[str, object], *, reads: bool = True) -> None:
+    def __init__(self, name: str, options: Mapping[str, object], *, reads: bool = True, job: Job | None = None) -> None:
         self.name = name
         self.options = options
         self.reads = reads
+        self.job = job
 
     def words(self) -> list[str]:
         """The words of the command line. `TypeError` for an option that the command does not have."""
@@ -62,10 +68,29 @@ class Command:
         """What virsh shall find in files: the first on standard input, where `words` has it look for each."""
         return [value for value in self.options.values() if isinstance(value, bytes)]
 
+    def aborting(self) -> Command:
+        """The command that aborts the job that this one is."""
+        which = {name: self.options[name] for name in ("domain", "path") if name in self.options}
+        if "path" in which:
+            return Command("blockjob", {**which, "abort": True}, reads=False)
+        return Command("domjobabort", which, reads=False)
+
+    def asking(self) -> Command | None:
+        """The command that tells which job a domain has, if this one is such a job."""
+        if "path" in self.options:
+            return None
+        return Command("domjobinfo", {"domain": self.options["domain"], "rawstats": True})
+
+    def transfer(self) -> Transfer | None:
+        """What is transferred, if the command does that."""
+        return next((value for value in self.options.values() if isinstance(value, Transfer)), None)
+
 
 def _word(command: str, option: str, value: object) -> str:
     if isinstance(value, bytes):
         return STDIN
+    if isinstance(value, Transfer):
+        return value.place
     if isinstance(value, Quantity):
         return f"{int(value)}b"
     if not isinstance(value, str | int | float | os.PathLike):

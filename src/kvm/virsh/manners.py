@@ -39,6 +39,9 @@ LONG = _names(
 WITHOUT_ZONE = {"net-dhcp-leases"}
 """They print local time and do not say of which zone, so they are to run in UTC."""
 
+QUIET = {"vol-download"}
+"""They stream to standard output, where virsh adds a newline unless it is to be quiet."""
+
 _SECRETS = {"set-user-password": "password", "secret-set-value": "base64"}
 """The options whose values nobody may see: not in a list of processes, a log, or an error."""
 

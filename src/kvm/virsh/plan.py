@@ -151,7 +151,7 @@ def resolved(command: Command) -> Plan[Command]:
             raise NotFoundError(f"virsh {command.name}: there is no domain {which}", command=command.words())
     clear = [told[domain] if _is_ambiguous(domain) else domain for domain in domains]
     options = {**command.options, "domain": clear if isinstance(given, list | tuple) else clear[0]}
-    return Command(command.name, options, reads=command.reads)
+    return Command(command.name, options, reads=command.reads, job=command.job)
 
 
 def _domain(command: Command, given: object) -> str | int:

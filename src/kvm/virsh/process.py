@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import math
+import os
+import select
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import cast
+from typing import IO, TYPE_CHECKING, cast
 
 import unix
 from kvm import errors
 from kvm.virsh import manners
 from kvm.virsh.environment import EVERY_VIRSH
+from kvm.virsh.jobs import Job, OthersJobError, OutOfTimeError, Watch, without_progress
 from unix.result import Result
+
+if TYPE_CHECKING:
+    from kvm.virsh.transfer import Transfer
+
+_GLANCE = 0.1
+"""Seconds between two looks at how far a virsh is."""
 
 
 def as_virsh_wants(host: unix.Host, more: Mapping[str, str] = MappingProxyType({})) -> AbstractContextManager[None]:
@@ -33,13 +45,92 @@ class OneProcessEach:
 
     def run_words(self, words: Sequence[str], data: bytes | None = None, *, reads: bool = False) -> Result:
         """Run virsh with the words of one command, `data` on its standard input; does the command only read?"""
+        doubt = "" if reads else unknown(words[0])
+        return self._judged(words, lambda argv: self._host.run(argv, input=data), reads=reads, doubt=doubt)
+
+    def run_job(self, words: Sequence[str], data: bytes | None, job: Job, abort: Callable[[], Result]) -> Result:
+        """Run virsh with the words of a command that is a job; `abort` aborts it."""
+        timeout = cast(float | None, self._host.get_control("timeout")) or None
+        watch = Watch(job, abort, timeout)
+        pieces = None if data is None else (data,)
+
+        def run(argv: Sequence[str]) -> Result:
+            result = self._host.stream(argv, pieces=pieces, heed=watch.heed, timeout=0)
+            return Result(result.return_code, result.stdout, cast(str, without_progress(cast(bytes, result.stderr))))
+
+        if job.is_cancelled():
+            return Result(1, "", "error: it was cancelled before it was begun\n")
+        try:
+            return watch.judged(self._judged(job.asked(words), run, reads=False, doubt=unknown(words[0])))
+        except OutOfTimeError:
+            return timed_out(timeout or 0, unknown(words[0]))
+        except OthersJobError as error:
+            if job.is_cancelled():
+                return Result(255, "", f"error: {error}{unknown(words[0])}\n")
+            return timed_out(timeout or 0, f"; {error}{unknown(words[0])}")
+        except errors.KvmError:  # there is no virsh, or none that could be told this
+            raise
+        except BaseException as error:
+            if watch.has_begun:
+                error.add_note(f"virsh {words[0]}: {_aborted(abort) or f'whether {words[0]} was done is not known'}")
+            raise
+
+    def transfer(self, words: Sequence[str], transfer: Transfer) -> Result:
+        """Run virsh with the words of a command that transfers a file."""
+        with transfer.opened():
+            descriptor = transfer.descriptor if self._is_here() else None
+
+            def run(argv: Sequence[str]) -> Result:
+                argv = ["virsh", "--quiet", *argv[1:]] if words[0] in manners.QUIET else argv
+                if descriptor is None:
+                    return self._host.stream(argv, pieces=transfer.pieces, take=transfer.take)
+                path = f"/proc/{os.getpid()}/fd/{descriptor}"
+                argv = transfer.moved(argv, path)
+                return self._watched([*argv, "--sparse"] if transfer.sparse else argv, descriptor, transfer.advance)
+
+            result = self._judged(words, run, reads=False, doubt=f"; {transfer.doubts}")
+            if result.status:
+                transfer.conclude(itself=descriptor is not None)
+            elif result.return_code < 0:
+                end = f"error: signal {-result.return_code} has ended virsh; {transfer.doubts}\n"
+                result = Result(result.return_code, result.stdout, result.stderr + end)
+            return result
+
+    def _is_here(self) -> bool:
+        """Whether virsh runs on this machine, as the user that we are."""
+        host = self._host
+        while isinstance(host, unix.Wrapper):
+            host = host.host
+        return isinstance(host, unix.Local) and host.get_control("su") is None
+
+    def _watched(self, argv: Sequence[str], descriptor: int, advance: Callable[[int], None]) -> Result:
+        """Run virsh, which has our file, and tell how far it is in it."""
+        timeout = cast(float | None, self._host.get_control("timeout")) or math.inf
+        deadline = time.monotonic() + timeout
+        try:
+            process = self._host.popen(argv)
+        except FileNotFoundError:
+            raise no_virsh(self._host) from None
+        with process:
+            stdout, stderr = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
+            while not select.select([stdout], [], [], _GLANCE)[0]:
+                advance(_position(process.pid, descriptor))
+                if time.monotonic() > deadline:
+                    raise unix.CommandTimeoutError(argv, timeout)
+            said = stdout.read(), stderr.read()
+            return Result(process.wait(), *cast(tuple[str, str], said))  # bytes, as nothing decodes them
+
+    def _judged(
+        self, words: Sequence[str], run: Callable[[Sequence[str]], Result], *, reads: bool, doubt: str
+    ) -> Result:
+        """The result of the words of one command, when `run` runs virsh; there is `doubt` if it did not end itself."""
         try:
             with as_virsh_wants(self._host, {"TZ": "UTC"} if words[0] in manners.WITHOUT_ZONE else {}):
-                result = self._host.run(["virsh", *self._connect, *words], input=data)
+                result = run(["virsh", *self._connect, *words])
         except unix.CommandTimeoutError as error:
-            return timed_out(error.timeout)
+            return timed_out(error.timeout, doubt)
         except unix.ConnectionLostError as error:
-            return lost(str(error), words[0], reads=reads)
+            return lost(str(error), doubt)
         except unix.ConnectError as error:
             return unreached(error)
         except unix.ArgumentError as error:
@@ -61,10 +152,33 @@ def timed_out(timeout: float, doubt: str = "") -> Result:
     return Result(255, "", f"error: Timed out during operation: virsh did not answer within {timeout:g} s{doubt}\n")
 
 
-def lost(why: str, name: str, *, reads: bool) -> Result:
+def unknown(name: str) -> str:
+    """What is to be said of an action that was under way, when nobody can tell any more how it ended."""
+    return f"; whether {name} was done is not known"
+
+
+def lost(why: str, doubt: str) -> Result:
     """The result of a command that was under way when the connection to the host, or virsh itself, was lost."""
-    doubt = "" if reads else f"; whether {name} was done is not known"
     return Result(255, "", f"error: {why}{doubt}\n")
+
+
+def _aborted(abort: Callable[[], Result]) -> str:
+    """Abort a job whose virsh has been ended; what is to be said if libvirt has taken note of that."""
+    with contextlib.suppress(OthersJobError, errors.KvmError):
+        if abort().status:
+            return "libvirt was told to abort it"
+    return ""
+
+
+def _position(pid: int, descriptor: int) -> int:
+    """How far a process of this machine is in the file that we have open."""
+    ours = os.fstat(descriptor)
+    with contextlib.suppress(OSError):  # it ends, or opens and closes files
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{number}"), ours):
+                with open(f"/proc/{pid}/fdinfo/{number}") as info:
+                    return int(info.readline().removeprefix("pos:"))
+    return 0
 
 
 def unreached(error: unix.ConnectError | unix.ConnectionLostError) -> Result:

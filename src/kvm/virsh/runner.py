@@ -15,10 +15,12 @@ import unix
 from kvm.errors import ConnectionLostError, InvalidArgumentError, KvmError, NoVirshError
 from kvm.virsh import manners, prompt
 from kvm.virsh.command import STDIN, Command, failure
+from kvm.virsh.jobs import has_begun
 from kvm.virsh.plan import checked
-from kvm.virsh.process import OneProcessEach, as_virsh_wants, lost, no_virsh, timed_out, unreached
+from kvm.virsh.process import OneProcessEach, as_virsh_wants, lost, no_virsh, timed_out, unknown, unreached
 from kvm.virsh.session import Session
 from kvm.virsh.sessions import Sessions
+from kvm.virsh.transfer import Transfer
 from unix.log import listener
 from unix.result import Result
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 _TO_FILE = 'umask 077; file=$(mktemp 2> /dev/null || TMPDIR=/tmp mktemp) && cat > "$file" && printf %s "$file"'
 """Puts standard input into a file that only this user can read, and tells its name."""
 
+_TO_ABORT = 5
+"""Seconds that libvirt has to take note that a job is to be aborted."""
 
 Early = Callable[[int, Result], None]
 
@@ -60,13 +64,14 @@ class Runner:
         ahead: list[_Line] = []
         for command in commands:
             line = _Line(command.name, command.words(), reads=command.reads)
-            contents = command.contents()
-            if self._goes_live(line) and not contents:
+            line.command = command
+            contents, transfer = command.contents(), command.transfer()
+            if transfer is None and self._goes_live(line) and not contents:
                 ahead.append(line)
                 continue
             results += self._live(ahead, _moved(early, len(results)))
             ahead = []
-            results.append(self._apart(line, contents))
+            results.append(self._apart(line, contents) if transfer is None else self._transferred(line, transfer))
         return (*results, *self._live(ahead, _moved(early, len(results))))
 
     def run_words(self, words: Sequence[str]) -> Result:
@@ -144,6 +149,7 @@ class Runner:
                 paths.append(path)
                 words[place] = words[place].replace(f"={STDIN}", f"={path}")
             moved = _Line(line.name, words, reads=line.reads)
+            moved.command = line.command
             result = self._live([moved])[0] if live else self._in_process_of_its_own(moved, contents[0])
         finally:
             if paths:
@@ -155,9 +161,40 @@ class Runner:
         return Result(result.return_code, stdout, stderr)
 
     def _in_process_of_its_own(self, line: _Line, data: bytes | None) -> Result:
+        if (command := line.command) and command.job:
+            return self._processes.run_job(line.words, data, command.job, lambda: self._abort(command))
         result = self._processes.run_words(line.words, data, reads=line.reads)
         again = line.reads and _is_lost(line, result)
         return self._processes.run_words(line.words, data, reads=True) if again else result
+
+    def _abort(self, command: Command) -> Result:
+        """Have libvirt abort a job, if it has begun; `OthersJobError` if it is somebody else's that has."""
+        with self._host.set_controls(timeout=_TO_ABORT):
+            if asking := command.asking():
+                (told,) = self.run([asking])
+                if not told.status or not has_begun(command.name, told.stdout):
+                    return Result(1, "", told.stderr)
+            (result,) = self.run([command.aborting()])
+            return result
+
+    def _transferred(self, line: _Line, transfer: Transfer) -> Result:
+        """Run a command that transfers a file; what a driver in virsh has to show comes by a file."""
+        if not self._in_process or not self._goes_live(line):
+            return self._processes.transfer(line.words, transfer)
+        path = self._put(line, b"")
+        if isinstance(path, Result):
+            return path
+        try:
+            moved = _Line(line.name, transfer.moved(line.words, path), reads=line.reads)
+            result = self._live([moved])[0]
+            with transfer.opened():
+                if result.status and (take := transfer.take):
+                    take(self._host.read(path) + result.stdout.replace(path, transfer.place).encode())
+                    transfer.conclude(itself=False)
+            return result
+        finally:
+            with contextlib.suppress(unix.UnixError):
+                self._host.run(["rm", "-f", path])
 
     def _put(self, line: _Line, data: bytes) -> str | Result:
         """The path of a new file with `data` on the host, or the result of a command that could not get there."""
@@ -246,7 +283,7 @@ class Runner:
 
     def _lost(self, line: _Line, why: str) -> Result:
         state = f"; all that {self._uri} was is gone with it" if self._in_process else ""
-        return lost(f"{why}{state}", line.name, reads=line.reads)
+        return lost(f"{why}{state}", "" if line.reads else unknown(line.name))
 
     def _here(self) -> Sessions:
         """The sessions with the environment and user that the controls of the moment ask for."""
@@ -285,9 +322,10 @@ class _Starter:
 class _Line:
     """A command on its way. `InvalidArgumentError` if it has a secret that everybody would see."""
 
-    __slots__ = ("name", "reads", "words")
+    __slots__ = ("command", "name", "reads", "words")
 
     def __init__(self, name: str, words: Sequence[str], *, reads: bool) -> None:
+        self.command: Command | None = None
         self.name = name
         self.words = words
         self.reads = reads
@@ -311,7 +349,7 @@ def _is_lost(line: _Line, result: Result) -> bool:
 
 
 def _timed_out(line: _Line, timeout: float | None, *, begun: bool) -> Result:
-    return timed_out(timeout or 0, f"; whether {line.name} was done is not known" if begun and not line.reads else "")
+    return timed_out(timeout or 0, unknown(line.name) if begun and not line.reads else "")
 
 
 def _close(sessions: Mapping[object, Sessions]) -> None:

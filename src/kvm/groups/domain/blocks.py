@@ -13,6 +13,7 @@ from kvm import table, text, xml
 from kvm.errors import NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
+from kvm.virsh.jobs import Cancel, Job, Progress
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -265,16 +266,24 @@ class Blocks(Group):
         """
         return self._act("domblkthreshold", domain=domain, dev=dev, threshold=threshold)
 
-    def blockcommit(self, domain: str | int, path: str, **options: Unpack[options.BlockcommitOptions]) -> Result:
+    def blockcommit(
+        self,
+        domain: str | int,
+        path: str,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.BlockcommitOptions],
+    ) -> Result:
         """Move what changed from an image down into one that it is based on. virsh: ``blockcommit``.
 
         From `top` (the image in use) to `base` (the lowest), or, with ``shallow=True``, one down. From the image in
         use it is an ``active=True`` commit, which follows the guest until `blockjob` concludes it, or, with
         ``pivot=True``, goes over to the base, with ``keep_overlay=True`` stays with the image. ``wait=True`` waits
         until all is moved, `timeout` seconds at most (then the job is aborted). ``delete=True`` deletes the images
-        that are no longer needed.
+        that are no longer needed. `progress` and `cancel` as with `migrate`; either waits as well.
         """
-        return self._act("blockcommit", domain=domain, path=path, **_job(options))
+        return self._act_long("blockcommit", Job(progress, cancel), domain=domain, path=path, **_job(options))
 
     @overload
     def blockcopy(
@@ -283,6 +292,8 @@ class Blocks(Group):
         path: str,
         *,
         print_xml: Literal[False] = False,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
         **options: Unpack[options.BlockcopyOptions],
     ) -> Result: ...
     @overload
@@ -290,7 +301,14 @@ class Blocks(Group):
         self, domain: str | int, path: str, *, print_xml: Literal[True], **options: Unpack[options.BlockcopyOptions]
     ) -> xml.Conf: ...
     def blockcopy(
-        self, domain: str | int, path: str, *, print_xml: bool = False, **options: Unpack[options.BlockcopyOptions]
+        self,
+        domain: str | int,
+        path: str,
+        *,
+        print_xml: bool = False,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.BlockcopyOptions],
     ) -> Result | xml.Conf:
         """Copy a disk of a running domain, and keep the copy up to date. virsh: ``blockcopy``.
 
@@ -300,11 +318,15 @@ class Blocks(Group):
         ``pivot=True``, goes over to the copy, with ``finish=True`` stays with the disk. ``wait=True`` waits until all
         is copied, `timeout` seconds at most (then the job is aborted). ``shallow=True`` copies the uppermost image,
         ``reuse_external=True`` into a file that is there. ``print_xml=True`` returns the disk that this would copy to.
+        `progress` and `cancel` as with `migrate`; either waits as well.
         """
-        given = {**_job(options), **({"xml": xml.document("disk", options["xml"])} if "xml" in options else {})}
+        given = {
+            **_job(options),
+            **({"xml": xml.document("disk", options["xml"])} if "xml" in options else {}),
+        }
         if print_xml:
             return self._read("blockcopy", xml.printed_device, domain=domain, path=path, print_xml=True, **given)
-        return self._act("blockcopy", domain=domain, path=path, **given)
+        return self._act_long("blockcopy", Job(progress, cancel), domain=domain, path=path, **given)
 
     @overload
     def blockjob(
@@ -329,13 +351,21 @@ class Blocks(Group):
         shown = {} if any(value is not None for value in given.values()) else {"raw": True, "bytes": True}
         return self._set_or_read("blockjob", _block_job, given, domain=domain, path=path, **shown)
 
-    def blockpull(self, domain: str | int, path: str, **options: Unpack[options.BlockpullOptions]) -> Result:
+    def blockpull(
+        self,
+        domain: str | int,
+        path: str,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.BlockpullOptions],
+    ) -> Result:
         """Copy what a disk's image is based on into the image. virsh: ``blockpull``.
 
         All of it, or only what is above `base`. ``wait=True`` waits until it is done, `timeout` seconds at most (then
-        the job is aborted).
+        the job is aborted). `progress` and `cancel` as with `migrate`; either waits as well.
         """
-        return self._act("blockpull", domain=domain, path=path, **_job(options))
+        return self._act_long("blockpull", Job(progress, cancel), domain=domain, path=path, **_job(options))
 
     def blockresize(
         self,

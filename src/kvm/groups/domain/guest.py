@@ -5,12 +5,13 @@ What the guest agent answers is said by the guest, which nobody has to believe: 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, overload
 
 from kvm import table, text
 from kvm.errors import InvalidArgumentError, KvmError, UnreadableOutputError
@@ -18,6 +19,7 @@ from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, checked, reading, resolved
+from kvm.virsh.transfer import Download
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -28,6 +30,13 @@ Json: TypeAlias = Any
 
 QemuCommand: TypeAlias = Mapping[str, object] | str
 """A command of QEMU's monitor or of the guest agent: a dict, the same as JSON, or, for the monitor, its name."""
+
+
+class Screenshot(NamedTuple):
+    """A picture: its bytes, and its type as ``'image/png'`` or ``'image/x-portable-pixmap'``."""
+
+    data: bytes
+    type: str
 
 
 class Filesystem(TypedDict):
@@ -79,12 +88,20 @@ class Guest(Group):
         """
         return self._act("domdisplay-reload", domain=domain, **options)
 
-    def screenshot(self, domain: str | int, *, file: str | os.PathLike[str], screen: int | None = None) -> Result:
-        """Put a picture of a running domain's screen into a file. virsh: ``screenshot``.
+    @overload
+    def screenshot(self, domain: str | int, *, file: None = None, screen: int | None = None) -> Screenshot: ...
+    @overload
+    def screenshot(self, domain: str | int, *, file: str | os.PathLike[str], screen: int | None = None) -> Result: ...
+    def screenshot(
+        self, domain: str | int, *, file: str | os.PathLike[str] | None = None, screen: int | None = None
+    ) -> Screenshot | Result:
+        """A picture of a running domain's screen, see `Screenshot`. virsh: ``screenshot``.
 
-        `file`: a path on the hypervisor; what is there is overwritten. The type of picture (PNG, PPM) is the
-        hypervisor's choice, and said in the result's `stdout`. `screen`: the number of one of several.
+        With `file`, a path on the hypervisor, the picture goes there, over what is there, and its type is said in the
+        `stdout` of the result that is returned. `screen`: the number of one of several.
         """
+        if file is None:
+            return self._caller.call(_screenshot(domain, screen))
         return self._act("screenshot", domain=domain, file=file, screen=screen)
 
     def ttyconsole(self, domain: str | int) -> str | None:
@@ -236,6 +253,23 @@ class Guest(Group):
         read = _said if options.get("hmp") else _returned if options.get("return_value") else _answer
         said = cmd if options.get("hmp") else _named(cmd)
         return self._caller.call(reading(_qemu("qemu-monitor-command", domain, said, options), read))
+
+
+def _screenshot(domain: str | int, screen: int | None) -> Plan[Screenshot]:
+    picture = io.BytesIO()
+    file = Download(picture, f"the screen of domain {domain!r}")
+    command = yield from resolved(Command("screenshot", {"domain": domain, "file": file, "screen": screen}))
+    (result,) = yield (command,)
+    checked(command, result)
+    return _picture(picture.getvalue())
+
+
+def _picture(output: bytes) -> Screenshot:
+    """The picture in an output, behind which virsh says its type."""
+    data, said, kind = output.rpartition(b"Screenshot saved to /dev/stdout, with type of ")
+    if not said:
+        raise UnreadableOutputError(f"virsh did not say the type of a screenshot: {output[-200:]!r}")
+    return Screenshot(data, text.line(kind.decode("utf-8", "surrogateescape")))
 
 
 def _qemu(command: str, domain: str | int, cmd: QemuCommand, options: Mapping[str, object]) -> Command:

@@ -12,6 +12,7 @@ from kvm.errors import InvalidArgumentError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
+from kvm.virsh.jobs import OPERATIONS, Cancel, Job, Progress
 from kvm.xml import Conf, Document, Editor, Node, asked, conf, document, unwrapped
 from unix.result import Result
 
@@ -76,13 +77,20 @@ class Saving(Group):
 
     # -- to a file and back
 
-    def managedsave(self, domain: str | int, **options: Unpack[options.ManagedsaveOptions]) -> Result:
+    def managedsave(
+        self,
+        domain: str | int,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.ManagedsaveOptions],
+    ) -> Result:
         """Save a domain where libvirt finds it, and stop it; its next start goes on from there. virsh: ``managedsave``.
 
         ``running=True`` or ``paused=True`` says how it starts then, otherwise as it is now; ``bypass_cache=True`` keeps
-        the file out of the host's page cache.
+        the file out of the host's page cache. `progress` and `cancel` as with `migrate`.
         """
-        return self._act("managedsave", domain=domain, **options)
+        return self._act_long("managedsave", Job(progress, cancel), domain=domain, **options)
 
     @overload
     def managedsave_conf(
@@ -128,13 +136,22 @@ class Saving(Group):
         """Discard a domain's managed save, if it has one. virsh: ``managedsave-remove``."""
         return self._act("managedsave-remove", domain=domain)
 
-    def save(self, domain: str | int, file: File, **options: Unpack[options.SaveOptions]) -> Result:
+    def save(
+        self,
+        domain: str | int,
+        file: File,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.SaveOptions],
+    ) -> Result:
         """Save a domain to a file on the hypervisor, and stop it. virsh: ``save``.
 
         ``xml=`` another configuration for its restoration, as with `managedsave_define`; ``running=True`` or
         ``paused=True`` says how it is restored, otherwise as it is now. A transient domain is then in this file only.
+        `progress` and `cancel` as with `migrate`.
         """
-        return self._act("save", domain=domain, file=file, **_with_documents(options))
+        return self._act_long("save", Job(progress, cancel), domain=domain, file=file, **_with_documents(options))
 
     def restore(self, file: File, **options: Unpack[options.RestoreOptions]) -> Result:
         """Have a domain go on from where it was saved. virsh: ``restore``.
@@ -177,18 +194,34 @@ class Saving(Group):
         how = {"file": file, "running": running, "paused": paused}
         return self._edit("domain", read, "save-image-define", function, "xml", **how)
 
-    def coredump(self, domain: str | int, file: File, **options: Unpack[options.DumpOptions]) -> Result:
+    def coredump(
+        self,
+        domain: str | int,
+        file: File,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.DumpOptions],
+    ) -> Result:
         """Write a domain's memory to a file on the hypervisor, for analysis. virsh: ``dump``.
 
         ``memory_only=True`` writes what debuggers read (ELF, or ``format='kdump-zlib'`` and others) instead of a saved
         state. The domain is paused meanwhile, unless ``live=True``; ``crash=True`` stops it afterwards, ``reset=True``
-        resets it.
+        resets it. `progress` and `cancel` as with `migrate`.
         """
-        return self._act("dump", domain=domain, file=file, **options)
+        return self._act_long("dump", Job(progress, cancel), domain=domain, file=file, **options)
 
     # -- to another host
 
-    def migrate(self, domain: str | int, desturi: str, **options: Unpack[options.MigrateOptions]) -> Result:
+    def migrate(
+        self,
+        domain: str | int,
+        desturi: str,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.MigrateOptions],
+    ) -> Result:
         """Move a domain to another hypervisor. virsh: ``migrate``.
 
         `desturi`: the URI of the other one, as this hypervisor's virsh reaches it (with ``p2p=True`` as its libvirtd
@@ -197,8 +230,15 @@ class Saving(Group):
         is paused, or, with ``timeout_postcopy=True``, goes on there without all of its memory. `bandwidth` and
         `postcopy_bandwidth` as with `migrate_setspeed`. ``xml=`` and ``persistent_xml=`` are other configurations for
         there, of which one at most is not a path.
+
+        `progress` is called with how much is done, from 0.0 to 1.0, about twice a second; what it raises aborts the
+        job. Once `cancel`, such as a `threading.Event`, is set, libvirt is told to abort the job: `CancelledError` when
+        it has, and the domain goes on here; a job that was done before has succeeded. The ``timeout`` control aborts
+        the job in the same way (`CommandTimeoutError`, which says so if the outcome is not known). A job of
+        somebody else's, for which this one may have to wait, is not aborted: then virsh is ended, and the error says
+        that the outcome is not known.
         """
-        return self._act("migrate", domain=domain, desturi=desturi, **_migration(options))
+        return self._act_long("migrate", Job(progress, cancel), domain=domain, desturi=desturi, **_migration(options))
 
     @overload
     def migrate_compcache(self, domain: str | int) -> Quantity: ...
@@ -349,20 +389,6 @@ def _whole(output: str) -> str:
 
 # as libvirt numbers them
 _TYPES = ("none", "bounded", "unbounded", "completed", "failed", "cancelled")
-_OPERATIONS = (
-    "unknown",
-    "start",
-    "save",
-    "restore",
-    "incoming migration",
-    "outgoing migration",
-    "snapshot",
-    "snapshot revert",
-    "dump",
-    "backup",
-    "snapshot delete",
-)
-
 
 _RAW = re.compile(r"^(\w+): (.*(?:\n(?!\w+: ).*)*)", re.MULTILINE)
 _MILLISECONDS = re.compile(r"time_.*|downtime.*|setup_time")
@@ -380,7 +406,7 @@ def _job(output: str) -> JobInfo | None:
         if _MILLISECONDS.fullmatch(name):
             raw[name] = f"{figure} ms"
     if "operation" in raw:
-        raw["operation"] = _named(_OPERATIONS, raw["operation"])
+        raw["operation"] = _named(OPERATIONS, raw["operation"])
     if "success" in raw:
         raw["success"] = _named(("no", "yes"), raw["success"])
     return text.typed(JobInfo, raw)

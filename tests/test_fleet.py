@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -215,8 +216,10 @@ def test_an_error_of_any_kind_is_that_of_its_host(pair: kvm.Fleet) -> None:
 
 def test_too_many_open_files_say_what_to_do(hosts: Hosts) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with hosts.fleet() as fleet:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 40, hard))
+    with hosts.fleet(workers=1) as fleet:
+        taken = set(map(int, os.listdir("/proc/self/fd")))
+        free = (number for number in itertools.count() if number not in taken)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(free, 40, None)), hard))
         try:
             told = fleet.domain.state("everywhere", return_exceptions=True)
         finally:

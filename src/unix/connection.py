@@ -49,14 +49,15 @@ class Connection:
         self._late: list[threading.Thread] = []
         self._last_words: list[str] = []
         self._telling = threading.Lock()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the connection
         self._socket = os.path.join(ssh.private_directory(), secrets.token_hex(4))
         deadline = time.monotonic() + destination.timeout
         mark = secrets.token_hex(8)
-        with ssh.askpass(password) as (env, is_for):
+        with ssh.askpass(password) as (env, is_for), contextlib.ExitStack() as made:
+            self._said = made.enter_context(tempfile.TemporaryFile())
             self._master = ssh.start_master(destination, self._socket, env, self._said.fileno())
-            is_for(self._master.pid)
             self._end = weakref.finalize(self, _end, self._master, self._said, os.getpid())
+            made.pop_all()  # closed with the connection from here on
+            is_for(self._master.pid)
             try:
                 self._tell(f"{script.keeper(mark)}\n")
                 _skip_to(mark.encode(), [self._master.stdout], deadline, {})

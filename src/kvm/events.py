@@ -208,7 +208,7 @@ class OfLibvirt(Reader[D]):
         self._quote = quote
         start = r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000): event '"
         self.begins = re.compile(start.encode())
-        self.header = re.compile(rf"{start}(?P<kind>[^']+)' for {object} {quote}")
+        self.header = re.compile(rf"{start}(?P<kind>[^']+)' for {object} {quote}", re.ASCII)
 
     def is_open(self, kind: str) -> bool:
         return kind not in self._kinds or self._kinds[kind].open
@@ -217,7 +217,10 @@ class OfLibvirt(Reader[D]):
         found = self.header.match(record)
         if found is None:
             return []
-        moment, body = datetime.fromisoformat(found["time"]), record[found.end() :]
+        try:
+            moment, body = datetime.fromisoformat(found["time"]), record[found.end() :]
+        except ValueError:
+            return []
         readings = []
         for place in self._ends(body):
             rest = body[place + len(self._quote) :]
@@ -252,7 +255,7 @@ class OfQemu(Reader[dict[str, Any]]):
 
     stamped = False  # QEMU's own time is better
     begins = re.compile(rb"event \S+ at -?\d+\.\d{6} for domain '")
-    header = re.compile(r"event (?P<kind>\S+) at (?P<seconds>-?\d+)\.(?P<micros>\d{6}) for domain '")
+    header = re.compile(r"event (?P<kind>\S+) at (?P<seconds>-?\d{1,11})\.(?P<micros>\d{6}) for domain '", re.ASCII)
 
     def is_open(self, kind: str) -> bool:  # noqa: ARG002
         return False
@@ -276,6 +279,6 @@ def _json(data: str) -> dict[str, Any] | None:
         return {}
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

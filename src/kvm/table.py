@@ -28,22 +28,29 @@ NOT_SHOWN = bytes([_NOT_SHOWN]).decode("utf-8", "surrogateescape")
 """The same in text: a cell that holds it is not what virsh was to show."""
 
 
-def rows(output: str, names: Sequence[str] = ()) -> list[dict[str, str]]:
+class Row(dict[str, str]):
+    """The texts of a row by the keys of its columns' headings; a column that is not there is an error of virsh."""
+
+    def __missing__(self, column: str) -> str:
+        raise UnreadableOutputError(f"virsh printed a table without a column for {column}: {', '.join(self)}")
+
+
+def rows(output: str, names: Sequence[str] = ()) -> list[Row]:
     """The rows of a table: the text of each cell by the key of its column's heading.
 
     `names` are the exact texts of cells in the first column, most likely in the order of the rows.
     """
     heading, *below = text.lines(output) or [""]
-    labels = re.findall(r"\S+(?: \S+)*", heading)
+    labels = re.findall(r"[^ ]+(?: [^ ]+)*", heading)
     if not output.strip():
         return []
-    if not heading.startswith(" ") or (below and below[0].strip("-")):
+    if not labels or not heading.startswith(" ") or (below and below[0].strip("-")):
         raise UnreadableOutputError(f"virsh printed no table: {output!r}")
     starts = [heading.index(f" {label}") + 1 for label in labels]
     keys = [text.key(label) for label in labels]
     in_order = list(names)
     return [
-        dict(zip(keys, _cells(row, starts, [*in_order[place : place + 1], *in_order]), strict=True))
+        Row(zip(keys, _cells(row, starts, [*in_order[place : place + 1], *in_order]), strict=True))
         for place, row in enumerate(below[1:])
     ]
 
@@ -55,7 +62,10 @@ def listed(shape: type[T]) -> Callable[[str], list[T]]:
 
 def by_name(shape: type[T], output: str, names: Sequence[str] = (), column: str = "name") -> dict[str, T]:
     """A table as TypedDicts `shape` by what is in the `column`."""
-    return {row.pop(column): text.typed(shape, row) for row in rows(output, names)}
+    return {
+        row[column]: text.typed(shape, {key: cell for key, cell in row.items() if key != column})
+        for row in rows(output, names)
+    }
 
 
 def shown(cell: str) -> bytes:

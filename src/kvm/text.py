@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any, NotRequired, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -146,13 +146,29 @@ def stats(text: str) -> dict[str, dict[str, Any]]:
     for block in f"\n{text}".split("\nDomain: '")[1:]:
         domain, *said = block.split("\n")
         pairs = [each.split("=", 1) for each in said if "=" in each]
+        if any(each and each[:2] != "  " for each in said):
+            pairs = _with_all_lines(said)
         convert, tree = _layout(tuple([name for name, _ in pairs]))
-        figures = [
-            int(raw) if kind is _number_or_word and raw.isdecimal() else kind(raw)
-            for kind, (_, raw) in zip(convert, pairs, strict=True)
-        ]
+        try:
+            figures = [
+                int(raw) if kind is _number_or_word and raw.isdecimal() else kind(raw)
+                for kind, (_, raw) in zip(convert, pairs, strict=True)
+            ]
+        except ValueError as error:
+            raise UnreadableOutputError(f"cannot read the figures of domain {domain[:-1]!r}: {error}") from error
         value[domain[:-1]] = _filled(tree, figures)
     return value
+
+
+def _with_all_lines(said: Iterable[str]) -> list[list[str]]:
+    """The names and texts in lines of ``  name=text``, where a path with a newline goes on in the next."""
+    pairs: list[list[str]] = []
+    for each in said:
+        if each[:2] == "  " and "=" in each:
+            pairs.append(each.split("=", 1))
+        elif each and pairs:
+            pairs[-1][1] += f"\n{each}"
+    return pairs
 
 
 _IN_KIB = {"current", "maximum", "swap_in", "swap_out", "unused", "available", "usable", "rss", "disk_caches"}
@@ -173,8 +189,9 @@ def _layout(names: tuple[str, ...]) -> tuple[list[Callable[[str], Any]], dict[st
         section = tree
         *path, last = name.strip().split(".")
         for part in path:
-            section = section.setdefault(part, {})
-        section[last] = place
+            section = _section(section, part, name)
+        if isinstance(section.setdefault(last, place), dict):
+            raise UnreadableOutputError(f"{name!r} is a figure and has parts")
     return [_figure(name.strip()) for name in names], _with_lists(tree)
 
 
@@ -208,6 +225,19 @@ def _filled(tree: dict[str, Any], figures: list[Any]) -> dict[str, Any]:
     }
 
 
+def _section(section: dict[str, Any], part: str, name: str) -> dict[str, Any]:
+    """The `part` of a section that the figure called `name` is in."""
+    inner = section.setdefault(part, {})
+    if not isinstance(inner, dict):
+        raise UnreadableOutputError(f"{name!r} is part of what is a figure itself")
+    return inner
+
+
+_NUMBER = re.compile("[0-9]+")
+_MOST = 2**16
+"""Members that a list may have, most of them perhaps missing; no virsh tells of more, and memory ends."""
+
+
 def _with_lists(section: dict[str, Any]) -> dict[str, Any]:
     """A section in whose parts what is numbered or counted is a list, and the rest beside it."""
     value: dict[str, Any] = {}
@@ -215,8 +245,11 @@ def _with_lists(section: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(part, dict):
             value[key(name)] = part
             continue
-        numbered = {int(number): member for number, member in part.items() if number.isdecimal()}
-        inner = _with_lists({each: member for each, member in part.items() if not each.isdecimal()})
+        numbers = [each for each in part if _NUMBER.fullmatch(each)]
+        if any(len(each) > 5 or int(each) >= _MOST for each in numbers):
+            raise UnreadableOutputError(f"{name} counts too far: {max(numbers, key=len)}")
+        numbered = {int(each): part[each] for each in numbers}
+        inner = _with_lists({each: member for each, member in part.items() if not _NUMBER.fullmatch(each)})
         if numbered or "count" in inner:
             members = [numbered.get(number, {}) for number in range(max(numbered, default=-1) + 1)]
             value[key(name)] = [_with_lists(member) if isinstance(member, dict) else member for member in members]
@@ -257,7 +290,10 @@ def _cpus(raw: str) -> list[int]:
     found: list[int] = []
     for part in marks.split(","):
         first, dash, last = part.partition("-")
-        found += range(_integer(first), _integer(last if dash else first) + 1)
+        among = range(_integer(first), _integer(last if dash else first) + 1)
+        if not among or among[-1] >= _MOST:
+            raise ValueError("no CPUs")
+        found += among
     return found
 
 
@@ -327,6 +363,14 @@ def values(kind: type[T]) -> Callable[[str], dict[str, T]]:
     return lambda text: {key(label): _converted(kind, raw, label) for label, raw in pairs(text)}
 
 
+def since_1970(**passed: int) -> datetime:
+    """The moment so many ``seconds`` or ``milliseconds`` after the beginning of 1970, as libvirt tells time."""
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(**passed)
+    except OverflowError as error:
+        raise UnreadableOutputError(f"no date: {passed}") from error
+
+
 def _moment(raw: str) -> datetime:
     """The moment in ``2026-11-22 14:53:21 +0100``."""
     return datetime.strptime(raw.strip(), "%Y-%m-%d %H:%M:%S %z")
@@ -391,15 +435,10 @@ def nested(figures: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     ``disk.count`` and what else there is beside the members becomes ``disk_count``.
     """
     tree: dict[str, Any] = {}
-    given = list(figures)
-    for name, value in given:
+    for name, value in figures:
         section = tree
-        *path, last = parts = name.split(".")
-        if any(part.isdecimal() and int(part) >= len(given) for part in parts):
-            raise UnreadableOutputError(f"{name!r} counts further than there are members")
+        *path, last = name.split(".")
         for part in path:
-            section = section.setdefault(part, {})
-            if not isinstance(section, dict):
-                raise UnreadableOutputError(f"{name!r} is part of what is no list")
+            section = _section(section, part, name)
         section[last] = value
     return _with_lists(tree)

@@ -156,7 +156,7 @@ def _bindings() -> Plan[dict[str, ListedBinding]]:
     hidden: list[str] = []
     for row in _rows(output):
         found = _BINDING.fullmatch(row)
-        if found and found.start(2) == output.index("Filter"):
+        if found and found.start(2) == output.find("Filter"):
             listed[found[1]] = {"filter": found[2]}
         else:
             hidden.append(_device(row))
@@ -182,7 +182,9 @@ def _attribute(xpath: str) -> Callable[[str], str]:
     """A reader of the one attribute that an XPath finds."""
 
     def read(output: str) -> str:
-        (found,) = xml.nodes(output, xpath)
-        return str(found)
+        found = xml.nodes(output, xpath)
+        if len(found) != 1:
+            raise UnreadableOutputError(f"expected one {xpath} in {output!r}")
+        return str(found[0])
 
     return read

@@ -7,10 +7,9 @@ log and no error, and every byte of it is exact.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from kvm import table, text, xml
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
@@ -114,7 +113,7 @@ def _encoded(value: bytes | str) -> bytes:
 def _decoded(output: str) -> bytes:
     try:
         return base64.b64decode(output.strip("\n"), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise UnreadableOutputError("virsh printed a secret's value that is no base64") from None
 
 
@@ -148,7 +147,11 @@ def _listed(output: str) -> dict[str, ListedSecret]:
 
 def _usage_id(conf: xml.Conf) -> str:
     """What a secret is for: the only element of its usage, whatever that is called for this kind."""
-    return next(cast(str, content) for name, content in conf["usage"].items() if not name.startswith("@"))
+    usage = conf.get("usage")
+    ids = [each for name, each in usage.items() if not name.startswith("@")] if isinstance(usage, dict) else []
+    if len(ids) != 1:
+        raise UnreadableOutputError(f"virsh does not tell what a secret is for: {conf}")
+    return str(ids[0])
 
 
 _EVENTS = OfLibvirt[Any]("secret", {"lifecycle": LIFECYCLE, "value-changed": NOTHING})

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, overload
 
 from kvm import table, text
@@ -322,17 +322,10 @@ def _in_bytes(options: Mapping[str, object]) -> dict[str, object]:
 
 
 def _time(output: str) -> datetime:
-    found = re.fullmatch(r"Time: (-?[0-9]+)", output.strip())
+    found = re.fullmatch(r"Time: (-?[0-9]{1,20})", output.strip())
     if not found:
         raise UnreadableOutputError(f"virsh printed no time: {output!r}")
-    return _since_1970(seconds=int(found[1]))
-
-
-def _since_1970(**passed: int) -> datetime:
-    try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(**passed)
-    except OverflowError as error:
-        raise UnreadableOutputError(f"no date: {passed}") from error
+    return text.since_1970(seconds=int(found[1]))
 
 
 def _seconds(time: datetime | int | str | None) -> int | str | None:
@@ -352,7 +345,7 @@ _KINDS: dict[str, Callable[[str], object]] = {
     "total-bytes": Quantity,
     "used-bytes": Quantity,
     "partition": lambda raw: {"yes": True, "no": False}[raw],
-    "login-time": lambda raw: _since_1970(milliseconds=int(raw)),
+    "login-time": lambda raw: text.since_1970(milliseconds=int(raw)),
     "1m": float,
     "5m": float,
     "15m": float,

@@ -7,7 +7,7 @@ KiB without a unit.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 from kvm import text
@@ -199,5 +199,5 @@ def _memory(output: str) -> MemStat:
     found = text.typed(MemStat, raw)
     if updated is not None:
         seconds = text.number(updated)
-        found["last_update"] = datetime.fromtimestamp(seconds, UTC) if seconds else None
+        found["last_update"] = text.since_1970(seconds=seconds) if seconds else None
     return found

@@ -173,11 +173,12 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
 
 def _joined(exact: str, stats: str) -> dict[str, ListedDomain] | None:
     """The domains in lines of UUID, id and name, with their states from `stats`; None if one's is not there."""
-    states = {name: figures.get("state", {}).get("state") for name, figures in text.stats(stats).items()}
+    sections = {name: figures.get("state") for name, figures in text.stats(stats).items()}
+    states = {name: section.get("state") for name, section in sections.items() if isinstance(section, dict)}
     listed: dict[str, ListedDomain] = {}
     for uuid, number, name in text.domains(exact):
         state = states.get(name)
-        if not isinstance(state, int) or state >= len(STATES) - 1:
+        if type(state) is not int or not 0 <= state < len(STATES) - 1:
             return None
         listed[name] = {"id": number, "state": STATES[state], "uuid": uuid}
     return listed

@@ -379,8 +379,12 @@ def _measured(unit: str) -> Callable[[str], Quantity]:
     return lambda output: Quantity(f"{text.number(output)} {unit}")
 
 
+class _CompressionCache(TypedDict):
+    compression_cache: Quantity
+
+
 def _cache_size(output: str) -> Quantity:
-    return text.quantities(output)["compression_cache"]
+    return text.fields(_CompressionCache)(output)["compression_cache"]
 
 
 def _whole(output: str) -> str:

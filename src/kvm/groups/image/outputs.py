@@ -18,7 +18,7 @@ def _parsed(output: str, kind: type[T]) -> T:
     """JSON with keys as they are everywhere here: ``virtual-size`` -> ``virtual_size``."""
     try:
         value = json.loads(output, object_pairs_hook=lambda pairs: {text.key(name): each for name, each in pairs})
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableOutputError(f"qemu-img printed no JSON: {output!r}") from error
     if not isinstance(value, kind):
         raise UnreadableOutputError(f"qemu-img printed other JSON than expected: {output!r}")
@@ -34,8 +34,11 @@ def infos(output: str) -> list[ImageInfo]:
 
 
 def _with_dates(info: dict[str, Any]) -> ImageInfo:
-    if "snapshots" in info:
-        info["snapshots"] = [_read_snapshot(each) for each in info["snapshots"]]
+    try:
+        if "snapshots" in info:
+            info["snapshots"] = [_read_snapshot(each) for each in info["snapshots"]]
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise UnreadableOutputError(f"qemu-img told of a snapshot in another way than expected: {info}") from error
     return cast(ImageInfo, info)
 
 
@@ -73,7 +76,7 @@ def same(output: str) -> bool:
 
 
 def seconds(output: str) -> float:
-    found = re.search(r"^Run completed in ([0-9.]+) seconds\.$", output, re.MULTILINE)
+    found = re.search(r"^Run completed in ([0-9]+(?:\.[0-9]+)?) seconds\.$", output, re.MULTILINE)
     if not found:
         raise UnreadableOutputError(f"qemu-img did not say how long it took: {output!r}")
     return float(found[1])

@@ -11,7 +11,7 @@ from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputErro
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command, failure
-from kvm.virsh.plan import Lookup, Plan, checked
+from kvm.virsh.plan import Lookup, Plan, checked, completing, each_left
 from kvm.virsh.transfer import Download, Progress, Source, Target, Upload
 from unix.result import Result
 
@@ -219,8 +219,7 @@ class Volume(Group):
         """The volumes of a pool by name. virsh: ``vol-list``.
 
         ``{'disk.qcow2': {'path': '/images/disk.qcow2', 'type': 'file'}}``; ``details=True`` adds `capacity` and
-        `allocation`, in bytes. `UnreadableOutputError` if one has a name that virsh does not show: with bytes that are
-        not UTF-8, or characters that the host's C library does not know.
+        `allocation`, in bytes. A name with bytes that are not UTF-8 has surrogates for them, as of any file in Python.
         """
         return self._caller.call(_listing(pool, options))
 
@@ -307,7 +306,7 @@ def _info(output: str) -> VolumeInfo:
 # paths end with the name, so the name is what a row begins and ends with, blanks at its end included. In pools where it
 # is not so, the name ends somewhere before three blanks. Either way the volumes of the names that could be are asked
 # for, which tells whether they are there, and what they are. Where each row has one name that is, and each another one,
-# these are the volumes of the pool.
+# these are the volumes of the pool. What virsh cannot print at all, it still completes.
 
 _NAMED = "Name: {11}"
 
@@ -319,7 +318,10 @@ def _listing(pool: str, options: Mapping[str, object]) -> Plan[dict[str, ListedV
     table_of = Command("vol-list", {"pool": pool})
     for _ in range(3):
         (result,) = yield Lookup((table_of,))
-        rows = [_readings(row) for row in text.lines(checked(table_of, result).stdout)[2:]]
+        shown = [table.decoded(table.shown(row)) for row in text.lines(checked(table_of, result).stdout)[2:]]
+        if any(table.NOT_SHOWN in row for row in shown):
+            return (yield from _completed(pool, shown, details=bool(options.get("details"))))
+        rows = [_readings(row) for row in shown]
         infos = yield from _asked(pool, dict.fromkeys(name for row in rows for name, _ in row))
         found = [[reading for reading in row if reading[0] in infos] for row in rows]
         listed = {row[0][0]: row[0][1] for row in found if len(row) == 1}
@@ -332,9 +334,7 @@ def _listing(pool: str, options: Mapping[str, object]) -> Plan[dict[str, ListedV
 
 def _readings(row: str) -> list[_Reading]:
     """The ways in which a row of the table can be read: one, where the path ends with the name."""
-    cells = table.shown(row.removeprefix(" "))
-    if table.NOT_SHOWN in table.decoded(cells):
-        raise UnreadableOutputError(f"virsh does not show all of the name or the path of a volume: {row!r}")
+    cells = row.removeprefix(" ").encode("utf-8", "surrogateescape")
     _, _, last = cells.rpartition(b"/")
     if cells.startswith(last + b"   "):
         return [(table.decoded(last), table.decoded(cells[len(last) :].lstrip(b" ")))]
@@ -346,6 +346,26 @@ def _readings(row: str) -> list[_Reading]:
     if not readings:
         raise UnreadableOutputError(f"expected the name and the path of a volume, not {row!r}")
     return readings
+
+
+def _completed(pool: str, rows: list[str], *, details: bool) -> Plan[dict[str, ListedVolume]]:
+    """The volumes in `rows`, in which virsh does not show all, by the names that it completes what is typed to."""
+    of_pool = Command("pool-info", {"pool": pool})
+    (told,) = yield Lookup((of_pool,))
+    uuid = text.fields(_Identified)(checked(of_pool, told).stdout)["uuid"]
+    most_lines = max(row.count("\n") for row in rows) + 1
+    names = yield from completing("vol-info", "--pool", uuid, "--vol", "", most_lines=most_lines)
+    infos = yield from _asked(pool, sorted(name for name in names if name))
+    paths = yield from each_left({name: Command("vol-path", {"pool": pool, "vol": name}) for name in infos}, _whole)
+    if len(paths) != len(rows):
+        raise UnreadableOutputError(
+            f"virsh does not show all of the names and paths of the volumes of {pool!r}: {rows}"
+        )
+    return {name: _row(path, infos[name], details=details) for name, path in paths.items()}
+
+
+class _Identified(TypedDict):
+    uuid: str
 
 
 def _asked(pool: str, names: Iterable[str]) -> Plan[dict[str, VolumeInfo | None]]:

@@ -24,10 +24,14 @@ STDIN = "/dev/stdin"
 """Where a virsh in a process of its own finds the XML that it is given."""
 
 
+_UNLISTED = {"complete": "7.0.0 string"}
+"""Commands that virsh's help does not tell of."""
+
+
 @cache
 def known_options(command: str) -> dict[str, str]:
     """The options of `command`, and the first release of virsh that has each."""
-    since, *options = COMMANDS[command].split()
+    since, *options = (COMMANDS.get(command) or _UNLISTED[command]).split()
     return {name: later or since for name, _, later in (option.partition("@") for option in options)}
 
 

@@ -19,7 +19,7 @@ _ALONE = _names(
     """
     console lxc-enter-namespace edit managedsave-edit save-image-edit net-edit iface-edit pool-edit nwfilter-edit
     snapshot-edit checkpoint-edit event net-event pool-event nodedev-event secret-event qemu-monitor-event await
-    vol-upload vol-download cd connect exit quit
+    vol-upload vol-download cd connect exit quit complete
     """
 )
 """Never for the prompt: they take the terminal or standard input, stream, or change what the prompt is."""

@@ -121,6 +121,20 @@ def editing(
         return (yield from acting(define(content), check=check))
 
 
+def completing(*words: str, most_lines: int) -> Plan[list[str]]:
+    """Texts of which some are all the names that virsh itself completes the last of the `words` of a command to.
+
+    These are exact where a table is not. virsh quotes them as a shell (7.0) or itself (9.0) wants them, and ends each
+    with a newline, of which names may have some, so one is of `most_lines`: whoever asks is to look which there are.
+    """
+    (result,) = yield Lookup((Command("complete", {"string": words}),))
+    pieces = result.stdout.split("\n")
+    found = ["\n".join(pieces[at : at + many]) for many in range(1, most_lines + 1) for at in range(len(pieces))]
+    plain = [each.replace("\\ ", " ") for each in found]
+    quoted = [each[1:-1].replace("'\\''", "'") for each in found if re.fullmatch("'.*'", each, re.DOTALL)]
+    return [*dict.fromkeys([*found, *plain, *quoted])]
+
+
 def checked(command: Command, result: Result) -> Result:
     """`result`, if the command succeeded; otherwise its error is raised."""
     if not result.status:

@@ -35,19 +35,10 @@ from kvm.virsh.plan import Plan
 from test_project import ROOT, run
 
 OTHERWISE = {
-    ("desc", "edit"): "opens an editor",
-    **{(f"{kind}event", "list"): "prints the kinds" for kind in ("", "net-", "pool-", "nodedev-", "secret-")},
-    ("qemu-monitor-event", "pretty"): "for the eye; details are read",
-    ("metadata", "edit"): "opens an editor",
-    ("net-desc", "edit"): "opens an editor",
-    ("net-metadata", "edit"): "opens an editor",
-    ("node-memory-tune", "shm-pages-to-scan"): "*args",
-    ("node-memory-tune", "shm-sleep-millisecs"): "*args",
-    ("node-memory-tune", "shm-merge-across-nodes"): "*args",
-    ("secret-set-value", "base64"): "value",
-    ("secret-set-value", "file"): "value",
-    ("secret-set-value", "interactive"): "value",
-    ("secret-set-value", "plain"): "value",
+    ("secret-set-value", "base64"): "would be seen in the list of processes; the value is bytes",
+    ("secret-set-value", "file"): "what the value travels in",
+    ("secret-set-value", "interactive"): "asks at the terminal; the value is bytes",
+    ("secret-set-value", "plain"): "what the value travels as",
 }
 """Options that are no keyword, and why, or what is in their place."""
 

@@ -148,3 +148,62 @@ def test_a_snapshot_that_somebody_else_changed_is_left_alone(estate: Estate) -> 
     with pytest.raises(kvm.ChangedMeanwhileError, match="<domainsnapshot>"):
         snapshot.edit("2", "before", slowly)
     assert snapshot.conf("2", "before")["description"] == "two\n  lines, é"
+
+
+def test_a_description_and_a_title_are_edited(hypervisor: Hypervisor) -> None:
+    domain = hypervisor.domain
+    domain.define({**GUEST, "description": "one\n two"})
+    try:
+        assert domain.desc("guest", edit=lambda text: text).stdout == "description is as it was\n"
+        domain.desc("guest", edit=lambda text: f"{text}\n\tthree ")
+        domain.desc("guest", title=True, config=True, edit=lambda text: f"{text}T")
+        assert domain.conf("guest")["description"] == domain.desc("guest") == "one\n two\n\tthree "
+        assert domain.conf("guest")["title"] == "T"
+
+        def slowly(text: str) -> str:
+            domain.desc("guest", "theirs")
+            return "mine"
+
+        with pytest.raises(kvm.ChangedMeanwhileError, match="has changed this description"):
+            domain.desc("guest", edit=slowly)
+        assert domain.desc("guest") == "theirs"
+        domain.desc("guest", edit=lambda text: "")
+        assert "description" not in domain.conf("guest")
+    finally:
+        domain.undefine("guest")
+
+
+def test_metadata_is_edited(test_driver: Hypervisor) -> None:
+    domain, uri = test_driver.domain, "urn:kvm:test"
+    domain.metadata("test", uri, key="k", edit=lambda told: told.update(app={"@tier": "web"}))
+    assert domain.metadata("test", uri) == {"app": {"@tier": "web"}}
+    domain.metadata("test", uri, key="k", edit=lambda told: {"app": {**told["app"], "owner": "me"}})
+    assert domain.conf("test")["metadata"] == {"k:app": {"@tier": "web", "@xmlns:k": uri, "k:owner": "me"}}
+    domain.metadata("test", uri, key="k", edit=dict.clear)
+    with pytest.raises(kvm.NotFoundError):
+        domain.metadata("test", uri)
+    with pytest.raises(kvm.NotFoundError):
+        domain.metadata("nobody", uri, key="k", edit=lambda told: pytest.fail("there is nothing to edit"))
+
+
+def test_it_is_edited_or_set_and_by_what_gives_a_text(test_driver: Hypervisor) -> None:
+    with pytest.raises(kvm.InvalidArgumentError, match="edited, or set"):
+        test_driver.domain.desc("test", "new", edit=str)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="--edit"):
+        test_driver.domain.metadata("test", "urn:x", key="k", set="<a/>", edit=dict)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="returns one, not 5"):
+        test_driver.domain.desc("test", edit=lambda text: 5)  # type: ignore[arg-type, return-value]
+
+
+def test_what_is_noted_of_a_network_is_edited(test_driver: Hypervisor) -> None:
+    network, uri = test_driver.network, "urn:kvm:test"
+    try:
+        network.desc("default", edit=lambda text: f"{text}a  b")
+    except kvm.NotSupportedError as error:
+        pytest.skip(str(error))
+    network.desc("default", title=True, edit=lambda text: f"{text}T")
+    assert (network.conf("default")["description"], network.conf("default")["title"]) == ("a  b", "T")
+    network.metadata("default", uri, key="k", edit=lambda told: told.update(app={"@tier": "web"}))
+    assert network.metadata("default", uri) == {"app": {"@tier": "web"}}
+    network.metadata("default", uri, key="k", edit=dict.clear)
+    assert network.metadata("default", uri) is None

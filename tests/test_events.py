@@ -483,7 +483,12 @@ PRINTED: list[tuple[str, str, Mapping[str, Any]]] = [
 
 def test_every_kind_is_among_what_is_tested_here(hypervisor: Hypervisor) -> None:
     assert {kind for kind, _, _ in PRINTED} == {*KINDS, "weather-change"}
-    assert hypervisor.virsh("event", list=True).stdout.split() <= sorted(KINDS, key=[*KINDS].index)  # type: ignore[union-attr]
+    assert hypervisor.domain.event(list=True) == hypervisor.virsh("event", list=True).stdout.split()  # type: ignore[union-attr]
+    assert set(hypervisor.domain.event(list=True)) <= set(KINDS)
+    for group in (hypervisor.network, hypervisor.pool, hypervisor.nodedev, hypervisor.secret):
+        assert group.event(list=True)[0] == "lifecycle"
+        with pytest.raises(TypeError, match="about no events"):
+            group.event(list=True, loop=False)  # type: ignore[call-overload]
 
 
 @given(

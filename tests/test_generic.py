@@ -231,7 +231,7 @@ def test_node_memory_tune_reads_and_sets_what_the_kernel_has(libvirtd: Libvirtd,
     if not libvirtd.ksm:
         return  # this daemon has the machine's own
     assert hypervisor.generic.node_memory_tune(before["shm_pages_to_scan"] + 1, 30)
-    assert hypervisor.generic.node_memory_tune(None, 40)
+    assert hypervisor.generic.node_memory_tune(shm_sleep_millisecs=40)
     changed = {"shm_pages_to_scan": before["shm_pages_to_scan"] + 1, "shm_sleep_millisecs": 40}
     if "shm_merge_across_nodes" in before:
         changed["shm_merge_across_nodes"] = 1 - before["shm_merge_across_nodes"]

@@ -15,13 +15,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, NotRequired, Self, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, NotRequired, Self, TypeAlias, TypedDict, TypeVar
 
 from kvm import text
 from kvm.errors import UnreadableOutputError
 from kvm.virsh.stream import Stream
 
 D = TypeVar("D", covariant=True)
+
+
+Kinds: TypeAlias = "list[str]"
+"""The names of the kinds of events that there are."""
 
 
 class EventOptions(TypedDict, total=False):

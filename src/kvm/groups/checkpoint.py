@@ -150,7 +150,7 @@ class Checkpoint(Group):
         Its name cannot change. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
         """
         which = {"domain": domain, "checkpointname": checkpointname, "security_info": True}
-        plan = editing_point("checkpoint", which, function, {}, alone=self._alone(), check=self._caller.check)
+        plan = editing_point("checkpoint", which, function, {}, **self._carefully())
         return self._caller.call(plan)
 
     def info(self, domain: str | int, checkpointname: str) -> CheckpointInfo:

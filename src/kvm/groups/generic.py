@@ -243,19 +243,21 @@ class Generic(Group):
     @overload
     def node_memory_tune(self) -> NodeMemoryTune: ...
     @overload
-    def node_memory_tune(self, *args: int | None) -> NodeMemoryTune | Result: ...
-    def node_memory_tune(self, *args: int | None) -> NodeMemoryTune | Result:
+    def node_memory_tune(
+        self, *args: int | None, **options: Unpack[options.NodeMemoryTuneOptions]
+    ) -> NodeMemoryTune | Result: ...
+    def node_memory_tune(
+        self, *args: int | None, **options: Unpack[options.NodeMemoryTuneOptions]
+    ) -> NodeMemoryTune | Result:
         """Read or set the parameters of KSM, the kernel's sharing of equal pages. virsh: ``node-memory-tune``.
 
         Without values, the current ones (see `NodeMemoryTune`). With up to three values, set them, in this order: how
         many pages to scan before the service sleeps, how many milliseconds it sleeps, and whether pages of different
-        NUMA nodes may be merged (1) or not (0). None leaves one as it is.
+        NUMA nodes may be merged (1) or not (0); or by their names, ``shm_sleep_millisecs=20``. None leaves one as is.
         """
         names = ("shm_pages_to_scan", "shm_sleep_millisecs", "shm_merge_across_nodes")
-        values = _in_order("node_memory_tune", names, args, {})
-        if values:
-            return self._act("node-memory-tune", **values)
-        return self._read("node-memory-tune", text.settings(NodeMemoryTune))
+        values = _in_order("node_memory_tune", names, args, options)
+        return self._set_or_read("node-memory-tune", text.settings(NodeMemoryTune), values)
 
     def nodecpumap(self, **options: Unpack[options.NodecpumapOptions]) -> NodeCpuMap:
         """How many CPUs the node has, how many are online, and which. virsh: ``nodecpumap``."""

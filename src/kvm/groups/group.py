@@ -6,10 +6,10 @@ from __future__ import annotations
 from _thread import RLock
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 from weakref import WeakKeyDictionary
 
-from kvm import xml
+from kvm import text, xml
 from kvm.groups.caller import Caller
 from kvm.virsh.command import Command
 from kvm.virsh.jobs import Job
@@ -17,13 +17,18 @@ from kvm.virsh.plan import acting, editing, listing, reading
 from unix.result import Result
 
 if TYPE_CHECKING:
-    from kvm.events import EventOptions, Events, Reader
+    from kvm.events import EventOptions, Events, Kinds, Reader
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 
 _editing: WeakKeyDictionary[Caller, AbstractContextManager[object]] = WeakKeyDictionary()
+
+
+class _Care(TypedDict):
+    alone: AbstractContextManager[object]
+    check: bool
 
 
 class Group:
@@ -75,11 +80,11 @@ class Group:
         def command(content: bytes) -> Command:
             return Command(define, {**options, as_: content}, reads=False)
 
-        return self._caller.call(editing(tag, read, command, function, alone=self._alone(), check=self._caller.check))
+        return self._caller.call(editing(tag, read, command, function, **self._carefully()))
 
-    def _alone(self) -> AbstractContextManager[object]:
-        """What keeps threads that edit by the same caller from doing so at the same moment."""
-        return _editing.setdefault(self._caller, RLock())
+    def _carefully(self) -> _Care:
+        """How an edit is carried out: by one thread of the same caller at a moment."""
+        return {"alone": _editing.setdefault(self._caller, RLock()), "check": self._caller.check}
 
     def _listen(
         self,
@@ -98,6 +103,24 @@ class Group:
         all_names = Command(names, {"all": True, "name": True})
         timeout, loop = options.get("timeout"), options.get("loop", True)
         return self._caller.listen(listening, reader, all_names, timeout=timeout, loop=loop)
+
+    def _listen_or_list(
+        self,
+        command: str,
+        reader: Reader[D],
+        names: str,
+        which: Mapping[str, object],
+        options: EventOptions,
+        /,
+        *,
+        list: bool,
+    ) -> Events[D] | Kinds:
+        """The events that a command prints, or with `list` the kinds of events that it knows."""
+        if list:
+            if options:
+                raise TypeError(f"{command}: list=True is about no events, so {', '.join(options)} does not go with it")
+            return self._read(command, text.lines, list=True)
+        return self._listen(command, reader, names, which, options)
 
     def _act_or_print(
         self, parse: Callable[[str], xml.Conf], command: str, print_xml: bool, /, **options: object

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDic
 
 from kvm import table, text, xml
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
-from kvm.events import LIFECYCLE, METADATA_CHANGE, Details, EventOptions, Events, OfLibvirt
+from kvm.events import LIFECYCLE, METADATA_CHANGE, Details, EventOptions, Events, Kinds, OfLibvirt
 from kvm.groups.group import Group
+from kvm.groups.notes import revised_metadata, revised_text
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, before_others, checked, each_left, listing
 from unix.result import Result
@@ -151,19 +152,30 @@ class Network(Group):
     def desc(
         self, network: str, new_desc: str | Sequence[str], *, title: bool = False, **affected: Unpack[Affected]
     ) -> Result: ...
+    @overload
+    def desc(
+        self, network: str, *, title: bool = False, edit: Callable[[str], str], **affected: Unpack[Affected]
+    ) -> Result: ...
     def desc(
         self,
         network: str,
         new_desc: str | Sequence[str] | None = None,
         *,
         title: bool = False,
+        edit: Callable[[str], str] | None = None,
         **affected: Unpack[Affected],
     ) -> str | Result:
         """A network's description, or with `title` its title; empty for none. virsh: ``net-desc``.
 
-        With `new_desc` (several are joined with blanks) it is set, or removed if that is empty. About the running
-        network with ``live=True``, its definition with ``config=True``. Needs virsh 11.
+        With `new_desc` (several are joined with blanks) it is set, or removed if that is empty; `edit` is a function
+        that is given it and returns another. About the running network with ``live=True``, its definition with
+        ``config=True``. Needs virsh 11.
         """
+        if edit is not None:
+            setting = Command("net-desc", {"network": network, "new_desc": new_desc, "title": title, **affected})
+            conf = Command("net-dumpxml", {"network": network, "inactive": affected.get("config")})
+            path = "/network/title" if title else "/network/description"
+            return self._caller.call(revised_text(setting, conf, path, edit, **self._carefully()))
         if new_desc is None:
             return self._caller.call(_description(network, title, affected))
         return self._act("net-desc", network=network, title=title, new_desc=new_desc, **affected)
@@ -188,15 +200,33 @@ class Network(Group):
         read = Command("net-dumpxml", {"network": network, "inactive": True})
         return self._edit("network", read, "net-define", function)
 
+    @overload
     def event(
-        self, network: str | None = None, *, event: str = "lifecycle", **options: Unpack[EventOptions]
-    ) -> Events[Details]:
+        self,
+        network: str | None = None,
+        *,
+        event: str = "lifecycle",
+        list: Literal[False] = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Details]: ...
+    @overload
+    def event(self, network: str | None = None, *, list: Literal[True]) -> Kinds: ...
+    def event(
+        self,
+        network: str | None = None,
+        *,
+        event: str = "lifecycle",
+        list: bool = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Details] | Kinds:
         """What happens from now on to a network, or to all, as it happens. virsh: ``net-event``.
 
         As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Defined'``, ``'Undefined'``,
-        ``'Started'``, ``'Stopped'``) or, since virsh 9.8, ``'metadata-change'`` (`MetadataChange`).
+        ``'Started'``, ``'Stopped'``) or, since virsh 9.8, ``'metadata-change'`` (`MetadataChange`). With
+        ``list=True`` the names of all kinds.
         """
-        return self._listen("net-event", _EVENTS, "net-list", {"network": network, "event": event}, options)
+        which = {"network": network, "event": event}
+        return self._listen_or_list("net-event", _EVENTS, "net-list", which, options, list=list)
 
     def info(self, network: str) -> NetworkInfo:
         """A network's basic facts, see `NetworkInfo`. virsh: ``net-info``."""
@@ -215,6 +245,16 @@ class Network(Group):
     @overload
     def metadata(self, network: str, uri: str, *, key: str, set: Metadata, **affected: Unpack[Affected]) -> Result: ...
     @overload
+    def metadata(
+        self,
+        network: str,
+        uri: str,
+        *,
+        key: str,
+        edit: Callable[[dict[str, Any]], Metadata | None],
+        **affected: Unpack[Affected],
+    ) -> Result: ...
+    @overload
     def metadata(self, network: str, uri: str, *, remove: Literal[True], **affected: Unpack[Affected]) -> Result: ...
     def metadata(
         self,
@@ -223,16 +263,22 @@ class Network(Group):
         *,
         key: str | None = None,
         set: Metadata | None = None,
+        edit: Callable[[dict[str, Any]], Metadata | None] | None = None,
         remove: bool | None = None,
         **affected: Unpack[Affected],
     ) -> dict[str, Any] | Result | None:
         """What somebody keeps with a network: an element in the XML namespace `uri`. virsh: ``net-metadata``.
 
         A dict of its tag, ``{'owner': {'@team': 'web'}}``, or None if there is none. With `set` it is set to such a
-        dict, XML or an element, and `key` is the prefix that its namespace gets; ``remove=True`` removes it. About the
-        running network with ``live=True``, its definition with ``config=True``. Needs virsh 11.
+        dict, XML or an element, and `key` is the prefix that its namespace gets; ``remove=True`` removes it. `edit` is
+        a function that changes such a dict, empty for none, or returns another; it is removed if that is empty. About
+        the running network with ``live=True``, its definition with ``config=True``. Needs virsh 11.
         """
-        given = {"key": key, "set": None if set is None else _one_line(set), "remove": remove or None}
+        if edit is not None and set is None and not remove:
+            read = Command("net-metadata", {"network": network, "uri": uri, **affected})
+            plan = revised_metadata(read, key, _some_metadata, _one_line, edit, **self._carefully())
+            return self._caller.call(plan)
+        given = {"key": key, "set": None if set is None else _one_line(set), "remove": remove or None, "edit": edit}
         return self._set_or_read("net-metadata", _metadata, given, network=network, uri=uri, **affected)
 
     def name(self, network: str) -> str:
@@ -360,8 +406,10 @@ def _one_line(given: Metadata) -> str:
 
 
 def _metadata(output: str) -> dict[str, Any] | None:
-    if not output.strip():
-        return None
+    return _some_metadata(output) if output.strip() else None
+
+
+def _some_metadata(output: str) -> dict[str, Any]:
     (element,) = xml.nodes(output, "/*")
     return dict(element)
 

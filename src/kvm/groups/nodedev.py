@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kvm import text, xml
-from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, OfLibvirt
+from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, Kinds, OfLibvirt
 from kvm.groups.group import Group
 from unix.result import Result
 
@@ -90,15 +90,33 @@ class Nodedev(Group):
         """
         return self._act("nodedev-detach", device=device, **options)
 
+    @overload
     def event(
-        self, device: str | None = None, *, event: str = "lifecycle", **options: Unpack[EventOptions]
-    ) -> Events[Details]:
+        self,
+        device: str | None = None,
+        *,
+        event: str = "lifecycle",
+        list: Literal[False] = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Details]: ...
+    @overload
+    def event(self, device: str | None = None, *, list: Literal[True]) -> Kinds: ...
+    def event(
+        self,
+        device: str | None = None,
+        *,
+        event: str = "lifecycle",
+        list: bool = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Details] | Kinds:
         """What happens from now on to a device, or to all, as it happens. virsh: ``nodedev-event``.
 
         As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Created'``, ``'Deleted'``,
-        ``'Defined'``, ``'Undefined'``) or ``'update'``.
+        ``'Defined'``, ``'Undefined'``) or ``'update'``. With ``list=True`` the names of all
+        kinds.
         """
-        return self._listen("nodedev-event", _EVENTS, "nodedev-list", {"device": device, "event": event}, options)
+        which = {"device": device, "event": event}
+        return self._listen_or_list("nodedev-event", _EVENTS, "nodedev-list", which, options, list=list)
 
     def info(self, device: str) -> NodedevInfo:
         """What a device is to libvirt, see `NodedevInfo`. virsh: ``nodedev-info``.

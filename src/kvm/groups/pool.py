@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, Unpack, 
 
 from kvm import text, xml
 from kvm.errors import NotFoundError
-from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, OfLibvirt
+from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, Kinds, OfLibvirt
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
@@ -172,15 +172,33 @@ class Pool(Group):
         read = Command("pool-dumpxml", {"pool": pool, "inactive": True})
         return self._edit("pool", read, "pool-define", function)
 
+    @overload
     def event(
-        self, pool: str | None = None, *, event: str = "lifecycle", **options: Unpack[EventOptions]
-    ) -> Events[Details]:
+        self,
+        pool: str | None = None,
+        *,
+        event: str = "lifecycle",
+        list: Literal[False] = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Details]: ...
+    @overload
+    def event(self, pool: str | None = None, *, list: Literal[True]) -> Kinds: ...
+    def event(
+        self,
+        pool: str | None = None,
+        *,
+        event: str = "lifecycle",
+        list: bool = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Details] | Kinds:
         """What happens from now on to a pool, or to all, as it happens. virsh: ``pool-event``.
 
         As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Defined'``, ``'Undefined'``,
-        ``'Started'``, ``'Stopped'``, ``'Created'``, ``'Deleted'``) or ``'refresh'``.
+        ``'Started'``, ``'Stopped'``, ``'Created'``, ``'Deleted'``) or ``'refresh'``. With ``list=True`` the names
+        of all kinds.
         """
-        return self._listen("pool-event", _EVENTS, "pool-list", {"pool": pool, "event": event}, options)
+        which = {"pool": pool, "event": event}
+        return self._listen_or_list("pool-event", _EVENTS, "pool-list", which, options, list=list)
 
     def find_sources(self, type: str, srcSpec: xml.Document | None = None) -> xml.Conf:  # noqa: N803 (virsh's name)
         """What there is on the host to make pools of a type from. virsh: ``find-storage-pool-sources``.

@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kvm import table, text, xml
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
-from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, OfLibvirt
+from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, Kinds, OfLibvirt
 from kvm.groups.group import Group
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, checked
@@ -65,15 +65,33 @@ class Secret(Group):
         """
         return self._act("secret-define", file=xml.document("secret", file), **options)
 
+    @overload
     def event(
-        self, secret: str | None = None, *, event: str = "lifecycle", **options: Unpack[EventOptions]
-    ) -> Events[Details]:
+        self,
+        secret: str | None = None,
+        *,
+        event: str = "lifecycle",
+        list: Literal[False] = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Details]: ...
+    @overload
+    def event(self, secret: str | None = None, *, list: Literal[True]) -> Kinds: ...
+    def event(
+        self,
+        secret: str | None = None,
+        *,
+        event: str = "lifecycle",
+        list: bool = False,
+        **options: Unpack[EventOptions],
+    ) -> Events[Details] | Kinds:
         """What happens from now on to a secret, or to all, as it happens. virsh: ``secret-event``.
 
         As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Defined'``,
-        ``'Undefined'``) or ``'value-changed'``. The name of a secret is its UUID.
+        ``'Undefined'``) or ``'value-changed'``. The name of a secret is its UUID. With ``list=True`` the names of all
+        kinds.
         """
-        return self._listen("secret-event", _EVENTS, "secret-list", {"secret": secret, "event": event}, options)
+        which = {"secret": secret, "event": event}
+        return self._listen_or_list("secret-event", _EVENTS, "secret-list", which, options, list=list)
 
     def get_value(self, secret: str, **_: Unpack[options.SecretGetValueOptions]) -> bytes:
         """A secret's value. virsh: ``secret-get-value``.

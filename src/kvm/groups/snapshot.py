@@ -219,9 +219,7 @@ class Snapshot(Group):
         """
         which = {"domain": domain, "snapshotname": snapshotname, "security_info": True}
         how = {"current": current, "rename": rename, "clone": clone}
-        return self._caller.call(
-            editing_point("snapshot", which, function, how, alone=self._alone(), check=self._caller.check)
-        )
+        return self._caller.call(editing_point("snapshot", which, function, how, **self._carefully()))
 
     def info(
         self, domain: str | int, snapshotname: str | None = None, **options: Unpack[options.SnapshotInfoOptions]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, suppress
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from kvm import table, text, xml
 from kvm.errors import ChangedMeanwhileError, NotFoundError, UnreadableOutputError
@@ -17,6 +17,7 @@ from kvm.virsh.command import Command, failure
 from unix.result import Result
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 Plan = Generator[tuple[Command, ...], tuple[Result, ...], T]
 
@@ -95,30 +96,55 @@ def editing(
     alone: AbstractContextManager[object],
     check: bool,
 ) -> Plan[Result]:
-    """A document that `read` prints, changed by `function`, and handed to what `define` makes of it.
+    """A document that `read` prints, changed by `function`, and handed to what `define` makes of it."""
+
+    def write(wanted: xml.Document) -> Command:
+        return define(xml.content(tag, wanted))
+
+    return revising(f"<{tag}>", read, printed, xml.conf, write, function, alone=alone, check=check)
+
+
+def revising(
+    what: str,
+    read: Command,
+    part: Callable[[Command, Result], str],
+    parse: Callable[[str], V],
+    write: Callable[[Any], Command],
+    function: Callable[[V], object],
+    *,
+    alone: AbstractContextManager[object],
+    check: bool,
+) -> Plan[Result]:
+    """What `parse` makes of a `part` of what `read` prints, changed by `function`, as what it gives to `write` sets it.
 
     It is read once more before that: what somebody else has changed in the meantime is not overwritten. The second
-    reading and the definition belong together, so they are done within `alone`.
+    reading and the setting belong together, so they are done within `alone`.
     """
     read = yield from resolved(read)
-    (printed,) = yield Lookup((read,))
-    before, conf = xml.conf(checked(read, printed).stdout), xml.conf(printed.stdout)
-    wanted = function(conf)
+    (first,) = yield Lookup((read,))
+    told = part(read, first)
+    before, value = parse(told), parse(told)
+    wanted = function(value)
     if wanted is None:
-        wanted = conf
+        wanted = value
     if wanted == before:
-        return Result(0, f"<{tag}> is as it was\n", "")
-    content = xml.content(tag, wanted)
+        return Result(0, f"{what} is as it was\n", "")
+    change = write(wanted)
     with alone:
         (again,) = yield Lookup((read,))
-        if checked(read, again).stdout != printed.stdout:
+        if part(read, again) != told:
             words = " ".join(word for word in read.words() if not word.startswith("--") or "=" in word)
             raise ChangedMeanwhileError(
-                f"{words}: somebody else has changed this <{tag}> in the meantime, "
+                f"{words}: somebody else has changed this {what} in the meantime, "
                 "so nothing was defined; edit it again",
                 command=read.words(),
             )
-        return (yield from acting(define(content), check=check))
+        return (yield from acting(change, check=check))
+
+
+def printed(command: Command, result: Result) -> str:
+    """What a command has printed, if it succeeded."""
+    return checked(command, result).stdout
 
 
 def completing(*words: str, most_lines: int) -> Plan[list[str]]:

@@ -16,6 +16,7 @@ from kvm.events import (
     EventOptions,
     Events,
     Kind,
+    Kinds,
     LifecycleEvent,
     OfLibvirt,
     OfQemu,
@@ -306,16 +307,20 @@ class DomainEvents(Lifecycle, Monitor):
         *,
         event: str | None = None,
         all: bool = False,
+        list: Literal[False] = False,
         **options: Unpack[EventOptions],
     ) -> Events[Details]: ...
+    @overload
+    def event(self, domain: str | int | None = None, *, list: Literal[True]) -> Kinds: ...
     def event(
         self,
         domain: str | int | None = None,
         *,
         event: str | None = None,
         all: bool = False,
+        list: bool = False,
         **options: Unpack[EventOptions],
-    ) -> Events[Any]:
+    ) -> Events[Any] | Kinds:
         """What happens from now on to a domain, or to all, as it happens. virsh: ``event``.
 
         An iterator of `kvm.events.Event`, which waits for the next one: see `kvm.events.Events`. Of one kind, `event`,
@@ -325,12 +330,13 @@ class DomainEvents(Lifecycle, Monitor):
         (``device-added``, ``device-removed``, ``device-removal-failed``), `VcpuRemoved`, `AgentLifecycle`,
         `ChannelLifecycle`, `MigrationIteration`, `JobInfo` (``job-completed``), `MetadataChange`, `BlockThreshold`,
         `MemoryFailure`, `MemoryDeviceSizeChange`, `NicMacChange`; what was tuned, by libvirt's names, for ``tunable``;
-        nothing for the others, and the ``text`` of a kind that is not known here.
+        nothing for the others, and the ``text`` of a kind that is not known here. With ``list=True`` the names of all
+        kinds that this virsh knows.
         """
         if all and event is not None:
             raise InvalidArgumentError("virsh event: it is of all kinds, or of one")
         which = {"domain": domain, "event": event, "all": event is None}
-        return self._listen("event", READER, "list", which, options)
+        return self._listen_or_list("event", READER, "list", which, options, list=list)
 
     def qemu_monitor_event(
         self,
@@ -339,6 +345,7 @@ class DomainEvents(Lifecycle, Monitor):
         event: str | None = None,
         regex: bool = False,
         no_case: bool = False,
+        pretty: bool = False,  # noqa: ARG002  # of virsh's text
         **options: Unpack[EventOptions],
     ) -> Events[dict[str, Any]]:
         """What QEMU says on the monitor of a domain, or of all, as it happens. virsh: ``qemu-monitor-event``.

@@ -10,6 +10,7 @@ from kvm import xml
 from kvm.errors import InvalidArgumentError, NotFoundError
 from kvm.groups.domain.affected import Affected
 from kvm.groups.group import Group
+from kvm.groups.notes import revised_metadata, revised_text
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, checked, reading, resolved
 from unix.result import Result
@@ -30,13 +31,29 @@ class Labels(Group):
     ) -> str: ...
     @overload
     def desc(self, domain: str | int, new_desc: str, *, title: bool = False, **options: Unpack[Affected]) -> Result: ...
+    @overload
     def desc(
-        self, domain: str | int, new_desc: str | None = None, *, title: bool = False, **options: Unpack[Affected]
+        self, domain: str | int, *, title: bool = False, edit: Callable[[str], str], **options: Unpack[Affected]
+    ) -> Result: ...
+    def desc(
+        self,
+        domain: str | int,
+        new_desc: str | None = None,
+        *,
+        title: bool = False,
+        edit: Callable[[str], str] | None = None,
+        **options: Unpack[Affected],
     ) -> str | Result:
         """A domain's description, or with `title` its title; with `new_desc`, set it. virsh: ``desc``.
 
         Exactly as it is, with its lines and blanks; empty if there is none, and to remove it. A title has one line.
+        `edit` is a function that is given it and returns another; `ChangedMeanwhileError` as with `edit`, the method.
         """
+        if edit is not None:
+            setting = Command("desc", {"domain": domain, "new_desc": new_desc, "title": title, **options})
+            conf = Command("dumpxml", {"domain": domain, "inactive": options.get("config")})
+            path = "/domain/title" if title else "/domain/description"
+            return self._caller.call(revised_text(setting, conf, path, edit, **self._carefully()))
         if new_desc is None:
             return self._caller.call(_description(domain, {"title": title, **options}))
         return self._act("desc", domain=domain, new_desc=new_desc, title=title, **options)
@@ -49,6 +66,16 @@ class Labels(Group):
     ) -> Result: ...
     @overload
     def metadata(
+        self,
+        domain: str | int,
+        uri: str,
+        *,
+        key: str,
+        edit: Callable[[dict[str, Any]], Metadata | None],
+        **options: Unpack[Affected],
+    ) -> Result: ...
+    @overload
+    def metadata(
         self, domain: str | int, uri: str, *, remove: Literal[True], **options: Unpack[Affected]
     ) -> Result: ...
     def metadata(
@@ -58,6 +85,7 @@ class Labels(Group):
         *,
         key: str | None = None,
         set: Metadata | None = None,
+        edit: Callable[[dict[str, Any]], Metadata | None] | None = None,
         remove: bool = False,
         **options: Unpack[Affected],
     ) -> dict[str, Any] | Result:
@@ -65,9 +93,14 @@ class Labels(Group):
 
         A dict of its tag, ``{'app': {'@tier': 'web', 'owner': 'me'}}``; a list only where an element does repeat. `set`
         is such a dict, XML or an lxml element, and `key` the prefix of the namespace in libvirt's XML. ``remove=True``
-        removes it. `NotFoundError` if there is none.
+        removes it. `NotFoundError` if there is none. `edit` is a function that changes such a dict, empty for none, or
+        returns another; it is removed if that is empty.
         """
-        given = {"key": key, "set": None if set is None else _on_one_line(set), "remove": remove or None}
+        if edit is not None and set is None and not remove:
+            read = Command("metadata", {"domain": domain, "uri": uri, **options})
+            parse = _metadata(domain, uri)
+            return self._caller.call(revised_metadata(read, key, parse, _on_one_line, edit, **self._carefully()))
+        given = {"key": key, "set": None if set is None else _on_one_line(set), "remove": remove or None, "edit": edit}
         return self._set_or_read("metadata", _metadata(domain, uri), given, domain=domain, uri=uri, **options)
 
     def rename(self, domain: str | int, new_name: str) -> Result:

@@ -1,0 +1,68 @@
+"""What people note about a domain or a network, its title, description and metadata, changed by a function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from kvm import xml
+from kvm.errors import InvalidArgumentError
+from kvm.virsh.command import Command
+from kvm.virsh.plan import Plan, printed, revising
+from unix.result import Result
+
+
+def revised_text(
+    setting: Command,
+    conf: Command,
+    path: str,
+    function: Callable[[str], str],
+    *,
+    alone: AbstractContextManager[object],
+    check: bool,
+) -> Plan[Result]:
+    """The text at a `path` of the XML that `conf` prints, changed by `function`, and set by `setting`."""
+
+    if setting.options["new_desc"] is not None:
+        raise InvalidArgumentError(f"virsh {setting.name}: it is edited, or set to a text")
+
+    def part(command: Command, result: Result) -> str:
+        return str(xml.nodes(printed(command, result), f"string({path})")[0])
+
+    def write(wanted: str) -> Command:
+        if not isinstance(wanted, str):
+            raise TypeError(f"virsh {setting.name}: a function that edits a text returns one, not {wanted!r}")
+        return Command(setting.name, {**setting.options, "new_desc": wanted}, reads=False)
+
+    what = path.rpartition("/")[2]
+    return revising(what, conf, part, str, write, function, alone=alone, check=check)
+
+
+def revised_metadata(
+    read: Command,
+    key: str | None,
+    parse: Callable[[str], dict[str, Any]],
+    compact: Callable[[Any], str],
+    function: Callable[[dict[str, Any]], object],
+    *,
+    alone: AbstractContextManager[object],
+    check: bool,
+) -> Plan[Result]:
+    """The element that `read` prints, changed by `function`, and set in the form that `compact` gives it.
+
+    For none the function is given an empty dict; what is empty behind it is removed.
+    """
+
+    def part(command: Command, result: Result) -> str:
+        return "" if re.match(r"error: metadata not found", result.stderr) else printed(command, result).strip()
+
+    def write(wanted: object) -> Command:
+        change = {"key": key, "set": compact(wanted)} if wanted else {"remove": True}
+        return Command(read.name, {**read.options, **change}, reads=False)
+
+    def value(said: str) -> dict[str, Any]:
+        return parse(said) if said else {}
+
+    return revising("metadata", read, part, value, write, function, alone=alone, check=check)

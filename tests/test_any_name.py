@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -131,3 +132,33 @@ def comes_back(hypervisor: Hypervisor, kind: Kind, name: str) -> None:
     assert kind.told(hypervisor, name) == name
     kind.undefine(hypervisor, name)
     assert kind.listed(hypervisor) == before
+
+
+def test_what_libvirt_has_named_or_counted_is_told(libvirtd: Libvirtd) -> None:
+    with kvm.Hypervisor(unix.Local(timeout=60), "test:///default") as hypervisor:
+        snapshot, checkpoint = hypervisor.snapshot, hypervisor.checkpoint
+        names = ["a created from 'b'", "it's", " created"]
+        told = [snapshot.create("test").value, *(snapshot.create("test", {"name": name}).value for name in names)]
+        assert told[1:] == names
+        assert set(told) == set(snapshot.list("test"))
+        assert snapshot.create_as("test", names[0] + "2").value == names[0] + "2"
+        for name in snapshot.list("test"):
+            snapshot.delete("test", name)
+        made = checkpoint.create("test")
+        assert [made.value, checkpoint.create_as("test", "c").value] == [*checkpoint.list("test")]
+        again = pickle.loads(pickle.dumps(made))
+        assert (again, again.value, again.return_code) == (made, made.value, 0)
+        assert hypervisor.domain.fsfreeze("test").value == len(hypervisor.domain.fsinfo("test"))
+        assert hypervisor.domain.fsthaw("test").value == len(hypervisor.domain.fsinfo("test"))
+        adapter = {"@type": "fc_host", "wwnn": "2000000012341234", "wwpn": "1000000012341234"}
+        device = {"parent": "scsi_host1", "capability": {"@type": "scsi_host", "capability": adapter}}
+        name = hypervisor.nodedev.create(device).value
+        assert name is not None
+        assert hypervisor.nodedev.conf(name)["name"] == name
+    with kvm.Hypervisor(unix.Local(timeout=60), libvirtd.uri, check=False) as hypervisor:
+        uuid = hypervisor.secret.define({"description": "x"}).value
+        assert uuid is not None
+        assert uuid in hypervisor.secret.list()
+        hypervisor.secret.undefine(uuid)
+        failed = hypervisor.secret.define({"uuid": "x"})
+        assert (failed.status, failed.value) == (False, None)

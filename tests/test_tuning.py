@@ -370,6 +370,8 @@ def test_only_domains_with_launch_security_have_it(running: Hypervisor) -> None:
         return
     with pytest.raises(NotSupportedError, match="SEV-enabled"):
         running.domain.setlaunchsecstate("guest", secrethdr="/etc/hostname", secret="/etc/hostname", set_address=4096)
+    with pytest.raises(NotSupportedError, match="SEV-enabled"):  # no "cannot open": virsh has read both
+        running.domain.setlaunchsecstate("guest", secrethdr=b"QQ==", secret=b"QQ==")
     with pytest.raises(InvalidArgumentError, match="Both secret"):
         running.domain.setlaunchsecstate("guest")
 

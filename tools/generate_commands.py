@@ -33,6 +33,7 @@ PARAMETERS = {
     "checkpoint-create-as": {"name", "description", "print-xml"},
     "checkpoint-list": {"tree"},
     "detach-interface": {"type"},
+    "domsetlaunchsecstate": {"secrethdr", "secret"},
     "hypervisor-cpu-baseline": {"file"},
     "nodedev-list": {"cap", "tree"},
     "snapshot-create": {"xmlfile"},

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from kvm.hypervisor import CONTROLS, Hypervisor
     from kvm.identifiers import gen_mac, gen_uuid
     from kvm.inventory import InventoryError
-    from kvm.values import Quantity
+    from kvm.values import Outcome, Quantity
     from kvm.xml import _xml_to_dict, from_xml, to_xml
 
 __version__ = "2.0.0a1"
@@ -79,6 +79,7 @@ __all__ = [
     "NoVirshError",
     "NotFoundError",
     "NotSupportedError",
+    "Outcome",
     "Quantity",
     "TimeoutException",
     "UnreadableOutputError",
@@ -97,6 +98,7 @@ _HOMES = {
     "CRASHED": "former", "DYING": "former", "IDLE": "former", "PAUSED": "former", "RUNNING": "former",
     "SHUTDOWN": "former", "SHUTOFF": "former", "SUSPENDED": "former", "TimeoutException": "former", "pprint": "former",
     "gen_mac": "identifiers", "gen_uuid": "identifiers",
+    "Outcome": "values",
     "Quantity": "values",
     "_xml_to_dict": "xml", "from_xml": "xml", "to_xml": "xml",
 }  # fmt: skip

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import Generic, Self, TypeVar
+
+from unix.result import Result
+
+T = TypeVar("T")
 
 _QUANTITY = r"\s*([+-]?)([0-9]+)(?:\.([0-9]+))?\s*([A-Za-z]*(?:/s)?)\s*"
 
@@ -61,3 +65,21 @@ class Quantity(int):
 
     def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]
         return (self._text,)
+
+
+class Outcome(Result, Generic[T]):
+    """The Result of an action that also tells something: `value`, None where it failed or virsh did not say.
+
+    >>> hypervisor.snapshot.create_as("web1").value
+    '1795372223'
+    """
+
+    value: T | None
+
+    def __new__(cls, result: Result, value: T | None) -> Self:
+        self = super().__new__(cls, result.return_code, result.stdout, result.stderr)
+        self.value = value
+        return self
+
+    def __getnewargs__(self) -> tuple[Result, T | None]:  # type: ignore[override]
+        return Result(self.return_code, self.stdout, self.stderr), self.value

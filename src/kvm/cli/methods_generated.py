@@ -80,7 +80,8 @@ METHODS = {
         "checkpoint.create domain=!. xmlfile=.@ redefine redefine-validate quiesce"
     ),
     "checkpoint-create-as": (
-        "checkpoint.create_as domain=!. name=. description=. print-xml quiesce diskspec=.+"
+        "checkpoint.create_as@checkpoint:Checkpoint domain=!. name=. description=. print-xml quiesce "
+        "diskspec=.+"
     ),
     "checkpoint-delete": (
         "checkpoint.delete domain=!. checkpointname=!. children children-only metadata"
@@ -781,8 +782,8 @@ METHODS = {
         "quiesce atomic live validate"
     ),
     "snapshot-create-as": (
-        "snapshot.create_as domain=!. name=. description=. print-xml no-metadata halt disk-only "
-        "reuse-external quiesce atomic live validate memspec= diskspec=.+"
+        "snapshot.create_as@snapshot:Snapshot domain=!. name=. description=. print-xml no-metadata halt "
+        "disk-only reuse-external quiesce atomic live validate memspec= diskspec=.+"
     ),
     "snapshot-current": (
         "snapshot.current domain=!. name security-info snapshotname=."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overl
 from kvm import text, xml
 from kvm.groups.group import Group
 from kvm.groups.snapshot import Point, branching, descending, describing, editing_point, listing
+from kvm.values import Outcome
 from kvm.virsh.command import Command
 from unix.result import Result
 
@@ -84,16 +85,16 @@ class Checkpoint(Group):
         domain: str | int,
         xmlfile: xml.Document | None = None,
         **options: Unpack[options.CheckpointCreateOptions],
-    ) -> Result:
+    ) -> Outcome[str]:
         """Set a checkpoint for a running domain. virsh: ``checkpoint-create``.
 
         `xmlfile`: a dict of ``<domaincheckpoint>``, XML, an element or the path of a file on the hypervisor; without,
         libvirt chooses a name and takes all disks that can have one (qcow2). ``quiesce=True`` has the guest's agent
         freeze its file systems. ``redefine=True`` only tells libvirt of a checkpoint that it has forgotten, with
-        ``redefine_validate=True`` after a look at the disks.
+        ``redefine_validate=True`` after a look at the disks. The `value` of the result is the name.
         """
         given = None if xmlfile is None else xml.document("domaincheckpoint", xmlfile)
-        return self._act("checkpoint-create", domain=domain, xmlfile=given, **options)
+        return self._act_and_tell("checkpoint-create", str, domain=domain, xmlfile=given, **options)
 
     @overload
     def create_as(
@@ -104,7 +105,7 @@ class Checkpoint(Group):
         *,
         print_xml: Literal[False] = False,
         **options: Unpack[options.CheckpointCreateAsOptions],
-    ) -> Result: ...
+    ) -> Outcome[str]: ...
     @overload
     def create_as(
         self,
@@ -123,7 +124,7 @@ class Checkpoint(Group):
         *,
         print_xml: bool = False,
         **options: Unpack[options.CheckpointCreateAsOptions],
-    ) -> Result | xml.Conf:
+    ) -> Outcome[str] | xml.Conf:
         """Set a checkpoint for a running domain, described by arguments. virsh: ``checkpoint-create-as``.
 
         ``diskspec='vda,checkpoint=bitmap,bitmap=monday'`` says what is done with a disk, a list of these with several
@@ -131,7 +132,9 @@ class Checkpoint(Group):
         ``print_xml=True`` it is not set: the dict that `create` would take comes back.
         """
         given = {"domain": domain, "name": name, "description": description, **options}
-        return self._act_or_print(xml.conf, "checkpoint-create-as", print_xml, **given)
+        if print_xml:
+            return self._read("checkpoint-create-as", xml.conf, print_xml=True, **given)
+        return self._act_and_tell("checkpoint-create-as", str, **given)
 
     def delete(
         self, domain: str | int, checkpointname: str, **options: Unpack[options.CheckpointDeleteOptions]

@@ -11,15 +11,17 @@ from weakref import WeakKeyDictionary
 
 from kvm import text, xml
 from kvm.groups.caller import Caller
+from kvm.values import Outcome
 from kvm.virsh.command import Command
 from kvm.virsh.jobs import Job
-from kvm.virsh.plan import acting, editing, listing, reading
+from kvm.virsh.plan import acting, editing, listing, reading, telling
 from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.events import EventOptions, Events, Kinds, Reader
 
 T = TypeVar("T")
+V = TypeVar("V")
 D = TypeVar("D")
 
 
@@ -66,6 +68,10 @@ class Group:
     def _act(self, command: str, /, **options: object) -> Result:
         """The result of a command that changes something."""
         return self._caller.call(acting(Command(command, options, reads=False), check=self._caller.check))
+
+    def _act_and_tell(self, command: str, kind: Callable[[str], V], /, **options: object) -> Outcome[V]:
+        """The result of a command that changes something, and as a `kind` what it tells."""
+        return self._caller.call(telling(Command(command, options, reads=False), kind, check=self._caller.check))
 
     def _act_long(self, command: str, job: Job, /, **options: object) -> Result:
         """The result of a command that is a `job`. Whether virsh is ``verbose`` is decided by its progress."""

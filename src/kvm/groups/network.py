@@ -14,6 +14,7 @@ from kvm.errors import InvalidArgumentError, UnreadableOutputError
 from kvm.events import LIFECYCLE, METADATA_CHANGE, Details, EventOptions, Events, Kinds, OfLibvirt
 from kvm.groups.group import Group
 from kvm.groups.notes import revised_metadata, revised_text
+from kvm.values import Outcome
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, before_others, checked, each_left, listing
 from unix.result import Result
@@ -302,13 +303,17 @@ class Network(Group):
         """
         return self._read("net-port-dumpxml", xml.asked(xpath), network=network, port=port, **xml.unwrapped(options))
 
-    def port_create(self, network: str, file: xml.Document, **options: Unpack[options.NetPortCreateOptions]) -> Result:
+    def port_create(
+        self, network: str, file: xml.Document, **options: Unpack[options.NetPortCreateOptions]
+    ) -> Outcome[str]:
         """Make a port in an active network, as starting a guest does. virsh: ``net-port-create``.
 
         `file`: a dict of ``<networkport>``, with its ``uuid``, XML, an element or the path of a file on the hypervisor.
-        ``validate=True`` checks it against libvirt's schema.
+        ``validate=True`` checks it against libvirt's schema. The `value` of the result is its UUID.
         """
-        return self._act("net-port-create", network=network, file=xml.document("networkport", file), **options)
+        return self._act_and_tell(
+            "net-port-create", str, network=network, file=xml.document("networkport", file), **options
+        )
 
     def port_delete(self, network: str, port: str) -> Result:
         """Remove the port with a UUID from its network. virsh: ``net-port-delete``."""

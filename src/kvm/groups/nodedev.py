@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 from kvm import text, xml
 from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, Kinds, OfLibvirt
 from kvm.groups.group import Group
+from kvm.values import Outcome
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -61,20 +62,22 @@ class Nodedev(Group):
         """
         return self._read("nodedev-dumpxml", xml.asked(xpath), device=device, **xml.unwrapped(options))
 
-    def create(self, file: xml.Document, **options: Unpack[options.NodedevCreateOptions]) -> Result:
+    def create(self, file: xml.Document, **options: Unpack[options.NodedevCreateOptions]) -> Outcome[str]:
         """Create a device that lives until it is destroyed (a transient one). virsh: ``nodedev-create``.
 
         `file`: a mediated device or a virtual adapter, as a dict of ``<device>``, XML, an element or the path of a
         file on the hypervisor. ``validate=True`` checks it against libvirt's schema.
+        The `value` of the result is its name.
         """
-        return self._act("nodedev-create", file=xml.document("device", file), **options)
+        return self._act_and_tell("nodedev-create", str, file=xml.document("device", file), **options)
 
-    def define(self, file: xml.Document, **options: Unpack[options.NodedevDefineOptions]) -> Result:
+    def define(self, file: xml.Document, **options: Unpack[options.NodedevDefineOptions]) -> Outcome[str]:
         """Define a mediated device. It is not started. virsh: ``nodedev-define``.
 
         `file` and ``validate`` as with `create`. Needs virsh 9.
+        The `value` of the result is its name.
         """
-        return self._act("nodedev-define", file=xml.document("device", file), **options)
+        return self._act_and_tell("nodedev-define", str, file=xml.document("device", file), **options)
 
     def destroy(self, device: str) -> Result:
         """Remove a mediated device or a virtual adapter from the host. virsh: ``nodedev-destroy``.

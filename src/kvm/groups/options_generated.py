@@ -555,8 +555,6 @@ class DompmsuspendOptions(TypedDict, total=False):
 class DomsetlaunchsecstateOptions(TypedDict, total=False):
     """virsh: ``domsetlaunchsecstate``."""
 
-    secrethdr: str
-    secret: str
     set_address: int | str
 
 

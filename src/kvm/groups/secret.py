@@ -15,6 +15,7 @@ from kvm import table, text, xml
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
 from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, Kinds, OfLibvirt
 from kvm.groups.group import Group
+from kvm.values import Outcome
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, checked
 from unix.result import Result
@@ -57,13 +58,14 @@ class Secret(Group):
         """
         return self._read("secret-dumpxml", xml.asked(xpath), secret=secret, **xml.unwrapped(options))
 
-    def define(self, file: xml.Document, **options: Unpack[options.SecretDefineOptions]) -> Result:
+    def define(self, file: xml.Document, **options: Unpack[options.SecretDefineOptions]) -> Outcome[str]:
         """Define a secret, without a value, or change the one with its UUID. virsh: ``secret-define``.
 
         `file`: a dict of ``<secret>``, XML, an element or the path of a file on the hypervisor. Give it a ``uuid`` (see
         `kvm.gen_uuid`), and it is known by that. ``validate=True`` checks it against libvirt's schema.
+        The `value` of the result is its UUID.
         """
-        return self._act("secret-define", file=xml.document("secret", file), **options)
+        return self._act_and_tell("secret-define", str, file=xml.document("secret", file), **options)
 
     @overload
     def event(

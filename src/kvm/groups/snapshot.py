@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar, Unpa
 from kvm import table, text, xml
 from kvm.errors import AlreadyExistsError, InvalidArgumentError, UnreadableOutputError
 from kvm.groups.group import Group
+from kvm.values import Outcome
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Lookup, Plan, acting, checked, editing, resolved
 from unix.result import Result
@@ -107,7 +108,7 @@ class Snapshot(Group):
         domain: str | int,
         xmlfile: xml.Document | None = None,
         **options: Unpack[options.SnapshotCreateOptions],
-    ) -> Result:
+    ) -> Outcome[str]:
         """Take a snapshot. virsh: ``snapshot-create``.
 
         `xmlfile`: a dict of ``<domainsnapshot>``, XML, an element or the path of a file on the hypervisor; without,
@@ -116,9 +117,10 @@ class Snapshot(Group):
         its file systems, ``live=True`` lets the guest run meanwhile, ``reuse_external=True`` takes files that exist,
         ``no_metadata=True`` does not keep it in libvirt. ``redefine=True`` only tells libvirt of a snapshot that it has
         forgotten, with ``current=True`` as the current one; ``validate=True`` checks `xmlfile` against the schema.
+        The `value` of the result is the name.
         """
         given = None if xmlfile is None else xml.document("domainsnapshot", xmlfile)
-        return self._act("snapshot-create", domain=domain, xmlfile=given, **options)
+        return self._act_and_tell("snapshot-create", str, domain=domain, xmlfile=given, **options)
 
     @overload
     def create_as(
@@ -129,7 +131,7 @@ class Snapshot(Group):
         *,
         print_xml: Literal[False] = False,
         **options: Unpack[options.SnapshotCreateAsOptions],
-    ) -> Result: ...
+    ) -> Outcome[str]: ...
     @overload
     def create_as(
         self,
@@ -148,7 +150,7 @@ class Snapshot(Group):
         *,
         print_xml: bool = False,
         **options: Unpack[options.SnapshotCreateAsOptions],
-    ) -> Result | xml.Conf:
+    ) -> Outcome[str] | xml.Conf:
         """Take a snapshot, described by arguments. virsh: ``snapshot-create-as``.
 
         ``diskspec='vda,snapshot=external,file=/tmp/vda.qcow2'`` says what is done with a disk, a list of these with
@@ -157,7 +159,9 @@ class Snapshot(Group):
         back.
         """
         given = {"domain": domain, "name": name, "description": description, **options}
-        return self._act_or_print(xml.conf, "snapshot-create-as", print_xml, **given)
+        if print_xml:
+            return self._read("snapshot-create-as", xml.conf, print_xml=True, **given)
+        return self._act_and_tell("snapshot-create-as", str, **given)
 
     @overload
     def current(

@@ -69,6 +69,22 @@ _GRUMBLES = {
 }
 """The ``error:`` lines of commands that succeed all the same."""
 
+_FROM = r"(?: from '?(?:/dev/stdin|[^']*)'?)?\n*"
+
+TELLS = {
+    "checkpoint-create": f"Domain checkpoint (.*) created{_FROM}",
+    "checkpoint-create-as": f"Domain checkpoint (.*) created{_FROM}",
+    "domfsfreeze": r"Froze ([0-9]+) filesystem\(s\)\n*",
+    "domfsthaw": r"Thawed ([0-9]+) filesystem\(s\)\n*",
+    "net-port-create": rf"Network port ([0-9a-f-]+) created{_FROM}",
+    "nodedev-create": rf"Node device (\S+) created{_FROM}",
+    "nodedev-define": rf"Node device '(\S+)' defined{_FROM}",
+    "secret-define": r"Secret ([0-9a-f-]+) created\n*",
+    "snapshot-create": f"Domain snapshot (.*) created{_FROM}",
+    "snapshot-create-as": f"Domain snapshot (.*) created{_FROM}",
+}
+"""What actions print that tell something: the name that libvirt has chosen, or how many there were."""
+
 _NEWS = re.compile(
     rb"(error: Disconnected from [^\n]* due to (?:I/O error|end of file|keepalive timeout|client request)\n)*"
     rb"(error: Reconnected to the hypervisor\n)?"

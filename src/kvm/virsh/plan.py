@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 
 from kvm import table, text, xml
 from kvm.errors import ChangedMeanwhileError, NotFoundError, UnreadableOutputError
+from kvm.values import Outcome
+from kvm.virsh import manners
 from kvm.virsh.command import Command, failure
 from unix.result import Result
 
@@ -43,6 +45,13 @@ def acting(command: Command, *, check: bool) -> Plan[Result]:
         return Result(1, "", f"error: {error}\n")
     (result,) = yield (command,)
     return checked(command, result) if check else result
+
+
+def telling(command: Command, kind: Callable[[str], V], *, check: bool) -> Plan[Outcome[V]]:
+    """One command that acts, and as a `kind` what it has told."""
+    result = yield from acting(command, check=check)
+    found = re.fullmatch(manners.TELLS[command.name], result.stdout, re.DOTALL) if result.status else None
+    return Outcome(result, kind(found[1]) if found else None)
 
 
 def listing(rows: Command, names: Command, shape: type[T]) -> Plan[dict[str, T]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 from kvm import table, text
 from kvm.errors import InvalidArgumentError, KvmError, UnreadableOutputError
 from kvm.groups.group import Group
-from kvm.values import Quantity
+from kvm.values import Outcome, Quantity
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, checked, reading, resolved
 from kvm.virsh.transfer import Download
@@ -117,19 +117,21 @@ class Guest(Group):
 
     # -- what the guest agent does
 
-    def fsfreeze(self, domain: str | int, **options: Unpack[options.DomfsfreezeOptions]) -> Result:
+    def fsfreeze(self, domain: str | int, **options: Unpack[options.DomfsfreezeOptions]) -> Outcome[int]:
         """Have a guest write out its file systems and hold all further writes until `fsthaw`. virsh: ``domfsfreeze``.
 
         ``mountpoint=['/', '/home']``: only these.
+        The `value` of the result is how many file systems.
         """
-        return self._act("domfsfreeze", domain=domain, **options)
+        return self._act_and_tell("domfsfreeze", int, domain=domain, **options)
 
-    def fsthaw(self, domain: str | int, **options: Unpack[options.DomfsthawOptions]) -> Result:
+    def fsthaw(self, domain: str | int, **options: Unpack[options.DomfsthawOptions]) -> Outcome[int]:
         """Let a guest write to its file systems again. virsh: ``domfsthaw``.
 
         All of them: QEMU's driver knows no `mountpoint` here.
+        The `value` of the result is how many file systems.
         """
-        return self._act("domfsthaw", domain=domain, **options)
+        return self._act_and_tell("domfsthaw", int, domain=domain, **options)
 
     def fsinfo(self, domain: str | int) -> list[Filesystem]:
         """The file systems that a guest has mounted, see `Filesystem`. virsh: ``domfsinfo``."""

@@ -6,6 +6,7 @@ KiB without a unit.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict, Unpack, overload
@@ -36,6 +37,10 @@ class NumaTune(TypedDict, total=False):
 
     numa_mode: str
     numa_nodeset: list[int]
+
+
+File = str | os.PathLike[str]
+"""The path of a file on the hypervisor."""
 
 
 class MemStat(TypedDict, total=False):
@@ -153,12 +158,20 @@ class Memory(Group):
         given = {"mode": mode, "nodeset": numbers(nodeset)}
         return self._set_or_read("numatune", text.fields(NumaTune), given, domain=domain, **options)
 
-    def setlaunchsecstate(self, domain: str | int, **options: Unpack[options.DomsetlaunchsecstateOptions]) -> Result:
+    def setlaunchsecstate(
+        self,
+        domain: str | int,
+        *,
+        secrethdr: File | bytes | None = None,
+        secret: File | bytes | None = None,
+        **options: Unpack[options.DomsetlaunchsecstateOptions],
+    ) -> Result:
         """Put a secret into the encrypted memory of a domain that has not run yet. virsh: ``domsetlaunchsecstate``.
 
-        `secrethdr` and `secret`, both needed, are paths of files on the hypervisor; `set_address` where to put it.
+        `secrethdr` and `secret`, both needed, are in Base64: bytes, or the paths of files on the hypervisor;
+        `set_address` where to put it.
         """
-        return self._act("domsetlaunchsecstate", domain=domain, **options)
+        return self._act("domsetlaunchsecstate", domain=domain, secrethdr=secrethdr, secret=secret, **options)
 
     def setmaxmem(self, domain: str | int, size: int | str, **options: Unpack[Affected]) -> Result:
         """Set the most memory that a domain can have. virsh: ``setmaxmem``.

@@ -12,6 +12,7 @@ from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, checked, resolved
+from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
@@ -168,7 +169,9 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
         exact, stats = yield (names, Command("domstats", {"state": True}))
         if stats.status and (joined := _joined(checked(names, exact).stdout, stats.stdout)) is not None:
             return joined if options.get("uuid") else {name: _without_uuid(each) for name, each in joined.items()}
-    return (yield from _from_table(Command("list", {**filters, "title": options.get("title")}), names, options))
+    else:
+        exact = None
+    return (yield from _from_table(Command("list", {**filters, "title": options.get("title")}), names, options, exact))
 
 
 def _joined(exact: str, stats: str) -> dict[str, ListedDomain] | None:
@@ -188,13 +191,19 @@ def _without_uuid(domain: ListedDomain) -> ListedDomain:
     return {"id": domain["id"], "state": domain["state"]}
 
 
-def _from_table(rows_of: Command, names: Command, options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
+def _from_table(
+    rows_of: Command, names: Command, options: Mapping[str, object], exact: Result | None
+) -> Plan[dict[str, ListedDomain]]:
     for _ in range(3):
-        rows, exact = yield (rows_of, names)
+        if exact is None:
+            rows, exact = yield (rows_of, names)
+        else:
+            (rows,) = yield (rows_of,)
         uuids = {name: uuid for uuid, _, name in text.domains(checked(names, exact).stdout)}
         listed = _listed(checked(rows_of, rows).stdout, uuids)
         if listed.keys() >= uuids.keys():  # otherwise virsh has left out one whose state it could not get
             break
+        exact = None
     hidden = [name for name, domain in listed.items() if table.NOT_SHOWN in domain.get("title", "")]
     titles = tuple(Command("desc", {"domain": uuids.get(name, name), "title": True}) for name in hidden)
     for name, command, result in zip(hidden, titles, (yield titles) if titles else (), strict=True):

@@ -152,9 +152,9 @@ def test_what_libvirt_has_named_or_counted_is_told(libvirtd: Libvirtd) -> None:
         assert hypervisor.domain.fsthaw("test").value == len(hypervisor.domain.fsinfo("test"))
         adapter = {"@type": "fc_host", "wwnn": "2000000012341234", "wwpn": "1000000012341234"}
         device = {"parent": "scsi_host1", "capability": {"@type": "scsi_host", "capability": adapter}}
-        name = hypervisor.nodedev.create(device).value
-        assert name is not None
-        assert hypervisor.nodedev.conf(name)["name"] == name
+        made_device = hypervisor.nodedev.create(device).value
+        assert made_device is not None
+        assert hypervisor.nodedev.conf(made_device)["name"] == made_device
     with kvm.Hypervisor(unix.Local(timeout=60), libvirtd.uri, check=False) as hypervisor:
         uuid = hypervisor.secret.define({"description": "x"}).value
         assert uuid is not None

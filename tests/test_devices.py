@@ -328,6 +328,9 @@ def test_what_are_no_addresses_is_refused() -> None:
     for line in (f"vnet0      {MAC}    ipv7         fe80::1/64", f"vnet0 {MAC} ipv4 192.0.2.1/24"):
         with pytest.raises(UnreadableOutputError):
             devices._addresses(f" Name       MAC address          Protocol     Address\n---\n {line}\n")
+    not_shown = f" Name   MAC address         Protocol   Address\n---\n \\xff   {MAC}   N/A        N/A\n"
+    with pytest.raises(UnreadableOutputError, match="does not show"):
+        devices._addresses(not_shown)
 
 
 # -- disks

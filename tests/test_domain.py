@@ -340,6 +340,12 @@ def test_a_title_of_a_domain_that_is_named_like_an_id_is_its_own(estate: Estate)
     }
 
 
+def test_a_security_label_is_told_from_whether_it_is_enforced() -> None:
+    with Hypervisor(unix.Local(), "test:///default") as hypervisor:
+        info = hypervisor.domain.info("test")
+        assert (info["security_label"], info["security_enforcing"]) == ("libvirt-test", True)
+
+
 def test_a_name_that_is_a_number_is_never_taken_for_an_id(estate: Estate) -> None:
     hypervisor = estate("2", "1")
     ids = {name: domain["id"] for name, domain in hypervisor.list_domains().items()}

@@ -525,6 +525,8 @@ def _addresses(output: str) -> dict[str, InterfaceAddresses]:
     heading, *below = text.lines(output) or [""]
     value: dict[str, InterfaceAddresses] = {}
     for row in map(_address, below[1:]) if heading == _HEADING else table.rows(output):
+        if table.NOT_SHOWN in row["name"]:
+            raise UnreadableOutputError(f"virsh does not show the name of an interface in the guest: {output!r}")
         hwaddr = None if row["mac_address"] in _UNKNOWN else row["mac_address"]
         found = value.setdefault(row["name"], {"hwaddr": hwaddr, "addresses": []})
         if row["address"] not in _UNKNOWN:

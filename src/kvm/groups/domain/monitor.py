@@ -34,7 +34,8 @@ class DomainInfo(TypedDict):
     """A domain's basic figures.
 
     `cpu_time` in nanoseconds, to a tenth of a second (not there for a domain that has not run); `max_memory` and
-    `used_memory` in bytes, None for no limit. `security_label` ends with ``(enforcing)`` or ``(permissive)``.
+    `used_memory` in bytes, None for no limit. `security_label` is that of a running domain, and
+    `security_enforcing` whether it is enforced.
     """
 
     id: int | None
@@ -53,6 +54,7 @@ class DomainInfo(TypedDict):
     security_model: NotRequired[str]
     security_doi: NotRequired[str]
     security_label: NotRequired[str]
+    security_enforcing: NotRequired[bool]
     messages: NotRequired[list[str]]
 
 
@@ -87,7 +89,7 @@ class Monitor(Group):
 
     def info(self, domain: str | int) -> DomainInfo:
         """A domain's basic figures, see `DomainInfo`. virsh: ``dominfo``."""
-        return self._read("dominfo", text.fields(DomainInfo), domain=domain)
+        return self._read("dominfo", _info, domain=domain)
 
     def list(self, **options: Unpack[options.ListOptions]) -> dict[str, ListedDomain]:
         """The active domains by name; with ``all=True`` all, with ``inactive=True`` the others. virsh: ``list``.
@@ -131,6 +133,16 @@ class Monitor(Group):
     def uuid(self, domain: str | int) -> str:
         """The UUID of the domain with a name or id. virsh: ``domuuid``."""
         return self._caller.call(_uuid(domain))
+
+
+_LABEL = re.compile(r"(.*) \((enforcing|permissive)\)")
+
+
+def _info(output: str) -> DomainInfo:
+    info = text.fields(DomainInfo)(output)
+    if found := _LABEL.fullmatch(info.get("security_label", "")):
+        info["security_label"], info["security_enforcing"] = found[1], found[2] == "enforcing"
+    return info
 
 
 def _state_and_reason(output: str) -> DomainState:

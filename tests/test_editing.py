@@ -75,6 +75,15 @@ def test_a_snapshot_is_edited_and_cloned(test_driver: Hypervisor) -> None:
     assert "description" not in snapshot.conf("test", "s 2")
 
 
+def test_a_checkpoint_is_edited(test_driver: Hypervisor) -> None:
+    checkpoint = test_driver.checkpoint
+    checkpoint.create_as("test", "c1")
+    checkpoint.edit("test", "c1", describe)
+    assert checkpoint.conf("test", "c1")["description"] == "two\n  lines, é"
+    with pytest.raises(kvm.InvalidArgumentError, match="the name of 'c1' became 'c2'"):
+        checkpoint.edit("test", "c1", lambda conf: conf.update(name="c2"))
+
+
 def test_what_changes_a_document_in_a_pipeline_may_fail_and_may_ask(test_driver: Hypervisor) -> None:
     domain = test_driver.domain
     domain.define({"@type": "test", "name": "guest", "memory": 8192, "os": {"type": "hvm"}})

@@ -209,13 +209,13 @@ def test_mount_points_are_exact_whatever_they_look_like(tiny: Tiny) -> None:
 
 
 def test_file_systems_freeze_and_thaw(tiny: Tiny) -> None:
-    assert "1" in tiny.domain.fsfreeze(tiny.name, mountpoint=["/mnt"]).stdout
+    assert tiny.domain.fsfreeze(tiny.name, mountpoint=["/mnt"]).value == 1
     try:
         assert tiny.ask("guest-fsfreeze-status") == "frozen"
         with pytest.raises(AgentError, match=r"frozen|not allowed"):
             tiny.domain.fsinfo(tiny.name)
     finally:
-        assert tiny.domain.fsthaw(tiny.name).status
+        assert tiny.domain.fsthaw(tiny.name).value == 1
     assert tiny.ask("guest-fsfreeze-status") == "thawed"
     with pytest.raises(NotSupportedError):
         tiny.domain.fsthaw(tiny.name, mountpoint="/mnt")
@@ -371,6 +371,28 @@ def test_a_screenshot_is_a_picture(tiny: Tiny, tmp_path: Path) -> None:
 
 
 # -- the agent dies, and the guest goes
+
+
+def test_the_cpus_that_the_guest_sees_are_told(tiny: Tiny) -> None:
+    online = [int(cpu) for cpu in tiny.run("cat /sys/devices/system/cpu/online").split("-")]
+    told = tiny.domain.guestvcpus(tiny.name)
+    assert (told["vcpus"], told["online"]) == (online, online)
+    assert tiny.domain.vcpucount(tiny.name, guest=True) == len(online)
+
+
+def test_a_guest_is_suspended_and_woken_up(tiny: Tiny) -> None:
+    def waited_for(state: str) -> bool:
+        deadline = time.monotonic() + 60
+        while tiny.domain.state(tiny.name) != state and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return tiny.domain.state(tiny.name) == state
+
+    tiny.domain.pmsuspend(tiny.name, "mem")
+    assert waited_for("pmsuspended")
+    tiny.domain.pmwakeup(tiny.name)
+    assert waited_for("running")
+    tinyguest.wait_for_agent(tiny.hypervisor, tiny.name)
+    assert tiny.run("echo awake").strip() == "awake"
 
 
 def test_an_agent_that_stops_to_answer_is_not_waited_for_longer_than_allowed(tiny: Tiny) -> None:

@@ -27,7 +27,9 @@ PATIENCE = 10.0
 Progress = Callable[[float], object]
 """Told how much is done, from 0 to 1."""
 
-_PROGRESS = re.compile(rb"\r[^\r\n:]*: \[ *([0-9.]+) %\]")
+_PROGRESS = re.compile(rb"(?:\r|^)[A-Z][A-Za-z ]*: \[ *([0-9.]+) %\]\n?", re.MULTILINE)
+"""virsh writes over its line, or, from some release on and where there is no terminal, one below the other."""
+
 _LONGEST = 200
 
 

@@ -9,12 +9,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import kvm
 import unix
 from libvirtd import Libvirtd, missing
 from sshd import Sshd
 from sshd import missing as missing_for_ssh
+
+# the same inputs each time, unless others are looked for: make test T='--hypothesis-profile=explore'
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("same")
 
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     # one of several that run tests; each looks at what its own tests leave behind

@@ -57,7 +57,14 @@ _KEYS = {
 }  # fmt: skip
 
 
-class Lines(Widget):
+class _Painted(Widget):
+    """A widget without a border or a background, whose lines need nothing of what Textual does to lines."""
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        return [self.render_line(y).crop(crop.x, crop.right) for y in range(crop.y, crop.bottom)]
+
+
+class Lines(_Painted):
     """Lines that are as they are told to be."""
 
     def __init__(self, clicked: Callable[[int], None] | None = None) -> None:
@@ -82,7 +89,7 @@ class Lines(Widget):
             self._clicked(event.x)
 
 
-class Rows(ScrollView, can_focus=True):
+class Rows(_Painted, ScrollView, can_focus=True):
     """Rows of which those are written that are to be seen."""
 
     def __init__(self) -> None:
@@ -109,12 +116,12 @@ class Rows(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         line = self._line(self.scroll_offset.y + y)
-        return _strip(line, self.app).extend_cell_length(self.size.width) if line else Strip.blank(self.size.width)
+        return _strip(line, self.app) if line else Strip.blank(self.size.width)
 
 
 def _strip(line: Line, app: App[int]) -> Strip:
     colourless = app.no_color
-    return Strip([Segment(text, _style(colour, colourless)) for text, colour in line])
+    return Strip([Segment(text, _style(colour, colourless)) for text, colour in line], app.size.width)
 
 
 def _style(colour: str | None, colourless: bool) -> Style:
@@ -143,8 +150,7 @@ class Top(App[int]):
     CSS = """
     Screen { layout: vertical; background: ansi_default; color: ansi_default; overflow: hidden; }
     Lines { height: 1; background: ansi_default; }
-    Rows { height: 1fr; background: ansi_default; overflow-x: hidden; scrollbar-size-vertical: 1;
-           scrollbar-color: ansi_default; scrollbar-background: ansi_default; }
+    Rows { height: 1fr; background: ansi_default; overflow-x: hidden; scrollbar-size: 0 0; }
     """
     BINDINGS = [  # noqa: RUF012
         Binding("ctrl+c", "leave(130)", priority=True),
@@ -217,8 +223,7 @@ class Top(App[int]):
         self._summary.show(
             summaries([host.summary for host in self._hosts.values()], width, max(height // 4, 1), self._notes())
         )
-        full = len(rows) > self._table.size.height
-        self._board = Board(width - full, rows, with_host=self._told_apart)
+        self._board = Board(width, rows, with_host=self._told_apart)
         self._heading.show([self._board.heading(self._set.sort, backwards=self._set.backwards)])
         self._table.show(rows, self._board)
         self._status.show([self._status_line(len(rows))])

@@ -102,8 +102,8 @@ def options_of(command: str) -> list[Option]:
 
 
 def method_of(command: str) -> tuple[str, str]:
-    """The group and the method of a command."""
-    group, _, method = METHODS[command].split()[0].partition("@")[0].partition(".")
+    """The group and the method of a command; those of kvmctl's own have none."""
+    group, _, method = METHODS.get(command, "").partition(" ")[0].partition("@")[0].partition(".")
     return group, method
 
 

@@ -28,8 +28,8 @@ def count(number: float | None) -> str:
 
 
 def percent(number: float | None) -> str:
-    """A percentage in six places, with a tenth."""
-    return "-" if number is None else f"{number:.1f}"
+    """A percentage in five places."""
+    return "-" if number is None else f"{number:.1f}" if number < 999.95 else f"{number:.0f}"
 
 
 def _short(number: float, base: int) -> str:
@@ -66,8 +66,8 @@ FIGURES = (
 )
 
 _LEFT_OUT = (
-    "used", "host_cpu", "write_requests", "read_requests", "memory", "state",
-    "tx", "rx", "host", "write", "read", "rss",
+    ("used",), ("host_cpu",), ("read_requests", "write_requests"), ("memory",), ("state",), ("rx", "tx"),
+    ("read", "write"), ("host",), ("rss",),
 )  # fmt: skip
 """The columns that are left out where there is no room, in this order."""
 
@@ -92,10 +92,11 @@ class Board:
         def room() -> int:
             return width - sum(widths.values()) - len(widths)
 
-        for field in _LEFT_OUT:
+        for fields in _LEFT_OUT:
             if room() >= min(name, _NAME):
                 break
-            widths.pop(field, None)
+            for field in fields:
+                widths.pop(field, None)
         widths["name"] = max(min(name, room()), 1)
         self.width = width
         self.texts = [(field, widths[field]) for field in ("host", "name", "state") if field in widths]

@@ -342,7 +342,9 @@ class Top(App[int]):
 
 def live(found: Sequence[Target], settings: Settings, *, told_apart: bool) -> int:
     """Show it until the user has seen enough; the exit status."""
+    if os.environ.get("NO_COLOR") == "":  # which Textual takes for a yes
+        del os.environ["NO_COLOR"]
     app = Top(found, settings, told_apart=told_apart)
     with app.watching:
         status = app.run()
-    return os.EX_SOFTWARE if app.return_code else status or 0
+    return 1 if app.return_code else status or 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from kvm.cli.top.rates import Figures, Sample, figures
+from kvm.cli.top.rates import Figures, Sample
 from kvm.errors import KvmError, NotSupportedError
+from kvm.groups.domain.monitor import STATES
 from kvm.hypervisor import Hypervisor
 
 
@@ -77,3 +79,34 @@ def _used(memory: dict[str, int]) -> int | None:
     if "total" not in memory or "free" not in memory:
         return None
     return int(memory["total"]) - sum(int(memory.get(each, 0)) for each in ("free", "buffers", "cached"))
+
+
+def figures(told: Mapping[str, Any]) -> Figures:
+    """The figures of a guest in what `Monitor.stats` gives of it."""
+    number = told.get("state", {}).get("state")
+    state = STATES[number] if isinstance(number, int) and 0 <= number < len(STATES) else "no state"
+    balloon = told.get("balloon", {})
+    available, free = balloon.get("available"), balloon.get("usable", balloon.get("unused"))
+    used = max(available - free, 0) if available is not None and free is not None else None
+    disks, interfaces = told.get("block", ()), told.get("net", ())
+    return Figures(
+        state=state,
+        cpu=told.get("cpu", {}).get("time"),
+        memory=balloon.get("current"),
+        rss=balloon.get("rss"),
+        used=used,
+        disks=tuple([disk["name"] for disk in disks]),
+        read=_sum(disks, "rd", "bytes"),
+        write=_sum(disks, "wr", "bytes"),
+        read_requests=_sum(disks, "rd", "reqs"),
+        write_requests=_sum(disks, "wr", "reqs"),
+        interfaces=tuple([interface["name"] for interface in interfaces]),
+        rx=_sum(interfaces, "rx", "bytes"),
+        tx=_sum(interfaces, "tx", "bytes"),
+    )
+
+
+def _sum(devices: Sequence[Mapping[str, Any]], way: str, what: str) -> int | None:
+    """The sum of what devices count; None if none of them does."""
+    found = [device[way][what] for device in devices if way in device and what in device[way]]
+    return sum(found) if found else None

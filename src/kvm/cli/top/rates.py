@@ -6,10 +6,8 @@ not count it, and where a counter has gone back, as all do when a guest starts a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from kvm.groups.domain.monitor import STATES
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 
 class Figures(NamedTuple):
@@ -78,37 +76,6 @@ class Summary(NamedTuple):
     memory: int | None = None
     memory_used: int | None = None
     error: str | None = None
-
-
-def figures(told: Mapping[str, Any]) -> Figures:
-    """The figures of a guest in what `Monitor.stats` gives of it."""
-    number = told.get("state", {}).get("state")
-    state = STATES[number] if isinstance(number, int) and 0 <= number < len(STATES) else "no state"
-    balloon = told.get("balloon", {})
-    available, free = balloon.get("available"), balloon.get("usable", balloon.get("unused"))
-    used = max(available - free, 0) if available is not None and free is not None else None
-    disks, interfaces = told.get("block", ()), told.get("net", ())
-    return Figures(
-        state=state,
-        cpu=told.get("cpu", {}).get("time"),
-        memory=balloon.get("current"),
-        rss=balloon.get("rss"),
-        used=used,
-        disks=tuple([disk["name"] for disk in disks]),
-        read=_sum(disks, "rd", "bytes"),
-        write=_sum(disks, "wr", "bytes"),
-        read_requests=_sum(disks, "rd", "reqs"),
-        write_requests=_sum(disks, "wr", "reqs"),
-        interfaces=tuple([interface["name"] for interface in interfaces]),
-        rx=_sum(interfaces, "rx", "bytes"),
-        tx=_sum(interfaces, "tx", "bytes"),
-    )
-
-
-def _sum(devices: Sequence[Mapping[str, Any]], way: str, what: str) -> int | None:
-    """The sum of what devices count; None if none of them does."""
-    found = [device[way][what] for device in devices if way in device and what in device[way]]
-    return sum(found) if found else None
 
 
 def rate(before: int | None, now: int | None, seconds: float) -> float | None:

@@ -47,17 +47,24 @@ FILTER, words all of which are in the host, the name or the state of a guest, sh
       --all             guests that are shut off as well
   -o json, -o yaml      a line of JSON, or a document of YAML, for each sample
 
-Keys: c m d n sort by CPU, memory, disk, network (h host, s state, N name, < > the figure before or behind), a click
-on a heading by that; r turns the order round; / filters as you type, Esc ends that; a shows all guests; p or the space
-bar pauses; + and - look less or more often; arrows, PgUp, PgDn, Home, End scroll; q or Ctrl-C ends.
+Keys: c, m, d, n   sort by CPU, memory, disk, network; the same key again, or r, turns the order round
+      N, H, s      sort by name, host, state; < and > by the figure before or behind; or click on a heading
+      /            filter as you type; Enter keeps the filter, Esc ends it
+      a            show guests that are shut off as well, or not
+      p, space     pause, go on
+      +, -         look less or more often
+      arrows, PgUp, PgDn, Home, End, wheel   scroll
+      h, ?         these lines
+      q, Ctrl-C    quit
 
 CPU%    100 is one CPU of the host in full use              (JSON: cpu)
 HOST%   100 is all CPUs of the host in full use             (host_cpu)
 RSS     the host's memory that the guest takes, in bytes    (rss)
 MEM     the memory that the guest has (its balloon)         (memory)
 USED    what the guest itself uses of it, if it tells       (used)
-READ/s, WRIT/s, RREQ/s, WREQ/s   bytes and requests of its disks a second   (read, write, read_requests, write_requests)
-RX/s, TX/s                       bytes that it receives and sends a second  (rx, tx)
+READ/s, WRIT/s   bytes of its disks a second                (read, write)
+RREQ/s, WREQ/s   requests to its disks a second             (read_requests, write_requests)
+RX/s, TX/s       bytes that it receives and sends a second  (rx, tx)
 
 A figure that nobody knows is -, in JSON null: at the first look, after a restart, or where libvirt does not tell.
 

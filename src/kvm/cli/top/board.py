@@ -175,10 +175,9 @@ def _line_of_host(host: Summary, named: int, width: int, note: str) -> Line:
     if host.memory is not None:
         used = "" if host.memory_used is None else f"{size(host.memory_used)} of "
         known.append(f"memory {used}{size(host.memory)}")
-    pieces.append(("   ".join(known), None))
     if note:
-        pieces.append((f"   {note}", "33"))
-    return filled(pieces, width)
+        pieces.append((f"{note}   ", "33"))
+    return filled([*pieces, ("   ".join(known), None)], width)
 
 
 def filled(pieces: Iterable[Piece], width: int, colour: str | None = None) -> Line:

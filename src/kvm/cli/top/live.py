@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -27,12 +27,15 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kvm.cli.hosts import Target
+from kvm.cli.manual import page
 from kvm.cli.render import cell
 from kvm.cli.top.board import Board, Line, filled, summaries
 from kvm.cli.top.look import Look
 from kvm.cli.top.rates import SORTS, Host, Row, Sample, chosen, in_order
 from kvm.cli.top.settings import Settings, said
 from kvm.cli.top.watch import Watch
+
+T = TypeVar("T")
 
 _COLOURS = {"31": "red", "32": "green", "33": "yellow"}
 _STYLES = {"heading": Style(reverse=True), "bold": Style(bold=True), "faint": Style(dim=True), "2": Style(dim=True)}
@@ -44,15 +47,18 @@ _TOGETHER = 0.15
 _DELAYS = (0.2, 0.5, 1, 2, 3, 5, 10, 30, 60)
 """The times between two looks that + and - go through."""
 
+_HELP = ("      " + page("top").partition("Keys: ")[2].partition("\n\nExample")[0]).splitlines()
+
 _KEYS = {
     "c": "sort('cpu')", "P": "sort('cpu')",
     "m": "sort('memory')", "M": "sort('memory')",
-    "d": "sort('disk')", "n": "sort('network')", "h": "sort('host')", "N": "sort('name')", "s": "sort('state')",
+    "d": "sort('disk')", "n": "sort('network')", "H": "sort('host')", "N": "sort('name')", "s": "sort('state')",
     "less_than_sign": "next_sort(-1)", "greater_than_sign": "next_sort(1)",
     "r": "reverse", "R": "reverse", "I": "reverse",
     "slash": "type", "escape": "clear", "a": "inactive",
     "p": "pause", "space": "pause",
     "plus": "delay(1)", "equals_sign": "delay(1)", "minus": "delay(-1)",
+    "h": "help", "question_mark": "help", "f1": "help",
     "q": "leave(0)", "Q": "leave(0)", "f10": "leave(0)",
 }  # fmt: skip
 
@@ -94,24 +100,23 @@ class Rows(_Painted, ScrollView, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: Sequence[Row] = ()
-        self._board: Board | None = None
+        self._rows: Sequence[Any] = ()
+        self._write: Callable[[Any], Line] | None = None
         self._lines: dict[int, Line] = {}
 
-    def show(self, rows: Sequence[Row], board: Board) -> None:
-        """Have these rows instead of those before."""
+    def show(self, rows: Sequence[T], write: Callable[[T], Line], width: int) -> None:
+        """Have these rows instead of those before, each a line as `write` makes it."""
         before, self._lines = self._lines, {}
-        self._rows, self._board = rows, board
-        self.virtual_size = Size(board.width, len(rows))
+        self._rows, self._write = rows, write
+        self.virtual_size = Size(width, len(rows))
         top = self.scroll_offset.y
-        seen = range(self.size.height)
-        changed = [y for y in seen if before.get(top + y) != self._line(top + y)]
+        changed = [y for y in range(self.size.height) if before.get(top + y) != self._line(top + y)]
         if changed:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
     def _line(self, index: int) -> Line | None:
-        if index not in self._lines and self._board and index < len(self._rows):
-            self._lines[index] = self._board.line(self._rows[index])
+        if index not in self._lines and self._write and index < len(self._rows):
+            self._lines[index] = self._write(self._rows[index])
         return self._lines.get(index)
 
     def render_line(self, y: int) -> Strip:
@@ -156,6 +161,7 @@ class Top(App[int]):
         Binding("ctrl+c", "leave(130)", priority=True),
         Binding("ctrl+q", "leave(0)", priority=True),
         Binding("ctrl+z", "suspend_process", priority=True),
+        Binding("ctrl+l", "redraw"),
     ]
 
     def __init__(self, found: Sequence[Target], settings: Settings, *, told_apart: bool) -> None:
@@ -166,7 +172,7 @@ class Top(App[int]):
         self._hosts = {target.name: Host(target.name) for target in found}
         self._rows: list[Row] = []
         self._text = settings.text
-        self._is_typing = self._is_paused = False
+        self._is_typing = self._is_paused = self._is_helping = False
         self._drawing: asyncio.TimerHandle | None = None
         self._drawn = 0.0
         self._board: Board | None = None
@@ -200,6 +206,7 @@ class Top(App[int]):
         self._events = asyncio.get_running_loop()
         self._events.add_signal_handler(signal.SIGTERM, self.exit, 128 + signal.SIGTERM)
         self._table.focus()
+        self.app_resume_signal.subscribe(self, self.action_redraw)
         self.set_interval(1, self._draw_if_late)
         self.call_after_refresh(self._draw)
 
@@ -225,17 +232,22 @@ class Top(App[int]):
         )
         self._board = Board(width, rows, with_host=self._told_apart)
         self._heading.show([self._board.heading(self._set.sort, backwards=self._set.backwards)])
-        self._table.show(rows, self._board)
-        self._status.show([self._status_line(len(rows))])
+        if self._is_helping:
+            self._table.show(_HELP, lambda line: filled([(line, None)], width), width)
+            self._status.show([filled([("any key goes back", "faint")], width)])
+        else:
+            self._table.show(rows, self._board.line, width)
+            self._status.show([self._status_line(len(rows))])
 
     def _notes(self) -> dict[str, str]:
-        """The hosts that are silent."""
-        now = time.monotonic()
-        silent = {name: now - host.heard for name, host in self._hosts.items() if host.heard is not None}
-        if self._is_paused:
-            return {}
-        late = self._set.late
-        return {name: f"no answer for {seconds:.0f} s" for name, seconds in silent.items() if seconds > late}
+        """The hosts that are silent, or slower than they are asked."""
+        now, notes = time.monotonic(), {}
+        for name, host in {} if self._is_paused else self._hosts.items():
+            if host.heard is not None and now - host.heard > self._set.late:
+                notes[name] = f"no answer for {now - host.heard:.0f} s"
+            elif (took := host.summary.took or 0) > self._set.delay:
+                notes[name] = f"answers after {took:.1f} s"
+        return notes
 
     def _status_line(self, count: int) -> Line:
         if self._is_typing:
@@ -246,9 +258,7 @@ class Top(App[int]):
         if self._text:
             told.append(f"filter: {cell(self._text)}")
         state = "  ".join(told)
-        keys = (
-            f"{count} shown, every {self._set.delay:g} s  c m d n sort  r reverse  / filter  a all  p pause  + - q quit"
-        )
+        keys = f"{count} shown, every {self._set.delay:g} s  c m d n sort  r reverse  / filter  p pause  h help  q quit"
         return filled([(f"{state}  " if state else "", "bold"), (keys, "faint")], self.size.width)
 
     # -- keys ------------------------------------------------------------------------------------------------
@@ -257,6 +267,9 @@ class Top(App[int]):
         if self._is_typing:
             event.stop()
             self._type(event)
+        elif self._is_helping:
+            event.stop()
+            self.action_help()
         elif action := _KEYS.get(event.character or "", _KEYS.get(event.key)):
             event.stop()
             await self.run_action(action)
@@ -334,6 +347,17 @@ class Top(App[int]):
             self._set = replace(self._set, delay=found[0])
             self.watching.change(delay=found[0])
         self._draw()
+
+    def action_help(self) -> None:
+        """Show what the keys and figures are, or no more."""
+        self._is_helping = not self._is_helping
+        self._table.scroll_to(y=0, animate=False)
+        self._draw()
+
+    def action_redraw(self, _: object = None) -> None:
+        """Draw all that is shown once more: something else has been on the screen."""
+        for each in (self._summary, self._heading, self._table, self._status):
+            each.refresh()
 
     def action_leave(self, status: int) -> None:
         """End."""

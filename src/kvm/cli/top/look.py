@@ -22,6 +22,7 @@ class Look:
         self._cpus, self._memory = node["cpus"], int(node["memory_size"])
 
     def __call__(self) -> Sample:
+        asked = time.monotonic()
         with self._hypervisor.pipeline() as pipe:
             if self._has_stats:
                 # without waiting for guests that are busy with something else: they lack some figures this time
@@ -32,7 +33,7 @@ class Look:
                 pipe.domain.stats(list_inactive=True, state=True)
             else:
                 pipe.domain.list(all=True)
-            asked = len(pipe)
+            of_guests = len(pipe)
             if self._has_cpu:
                 pipe.generic.nodecpustats()
             if self._has_memory:
@@ -42,15 +43,16 @@ class Look:
         if self._has_stats and isinstance(told[0], NotSupportedError):
             self._has_stats = False
             return self()
-        for answer in told[:asked]:
+        for answer in told[:of_guests]:
             if isinstance(answer, KvmError):
                 raise answer
-        rest = told[asked:]
+        rest = told[of_guests:]
         cpu = self._node(rest.pop(0)) if self._has_cpu else None
         memory = self._node(rest.pop(0)) if self._has_memory else None
         self._has_cpu, self._has_memory = cpu is not None, memory is not None
         busy, idle = _busy_and_idle(cpu or {})
-        return Sample(now, self._guests(told), self._cpus, busy, idle, self._memory, _used(memory or {}))
+        used = _used(memory or {})
+        return Sample(now, self._guests(told), self._cpus, busy, idle, self._memory, used, now - asked)
 
     def _guests(self, told: list[Any]) -> dict[str, Figures]:
         if not self._has_stats:

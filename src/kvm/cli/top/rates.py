@@ -34,7 +34,8 @@ class Figures(NamedTuple):
 class Sample(NamedTuple):
     """A host at one look: when that was, in seconds, its guests by name, and its own figures.
 
-    `cpus` is how many it has; `busy` and `idle` are nanoseconds of all of them so far, memory is in bytes.
+    `cpus` is how many it has; `busy` and `idle` are nanoseconds of all of them so far, memory is in bytes; `took` is
+    how many seconds the answer took.
     """
 
     time: float
@@ -44,6 +45,7 @@ class Sample(NamedTuple):
     idle: int | None = None
     memory: int | None = None
     memory_used: int | None = None
+    took: float | None = None
 
 
 class Row(NamedTuple):
@@ -66,7 +68,7 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A host: how many guests it has and how many of them run, its CPUs and its memory; or why nothing is known."""
+    """A host: its guests and those of them that run, its CPUs and memory, seconds it took; or why nothing is known."""
 
     host: str
     guests: int | None = None
@@ -75,6 +77,7 @@ class Summary(NamedTuple):
     cpus: int | None = None
     memory: int | None = None
     memory_used: int | None = None
+    took: float | None = None
     error: str | None = None
 
 
@@ -133,7 +136,7 @@ def summary(host: str, before: Sample | None, now: Sample) -> Summary:
     if before:
         busy, idle = rate(before.busy, now.busy, 1), rate(before.idle, now.idle, 1)
     cpu = 100 * busy / (busy + idle) if busy is not None and idle is not None and busy + idle > 0 else None
-    return Summary(host, len(now.guests), running, cpu, now.cpus, now.memory, now.memory_used)
+    return Summary(host, len(now.guests), running, cpu, now.cpus, now.memory, now.memory_used, now.took)
 
 
 # -- which rows, and in which order -------------------------------------------------------------------------------

@@ -227,9 +227,8 @@ class Top(App[int]):
         rows = chosen(self._rows, self._text, inactive=self._set.inactive)
         rows = in_order(rows, self._set.sort, backwards=self._set.backwards)
         width, height = self.size
-        self._summary.show(
-            summaries([host.summary for host in self._hosts.values()], width, max(height // 4, 1), self._notes())
-        )
+        room = max(height // 4, min(5, height - 6), 1)
+        self._summary.show(summaries([host.summary for host in self._hosts.values()], width, room, self._notes()))
         self._board = Board(width, rows, with_host=self._told_apart)
         self._heading.show([self._board.heading(self._set.sort, backwards=self._set.backwards)])
         if self._is_helping:

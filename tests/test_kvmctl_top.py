@@ -240,8 +240,8 @@ def test_figures_fit_their_columns() -> None:
 
 
 def test_options_have_the_letters_of_top_and_long_names() -> None:
-    asked = parsed(["-c", TEST, "top", "-b", "-n", "3", "-d0.5", "--sort=disk", "--reverse", "web"])
-    assert Settings.of(asked) == Settings(0.5, 3, "disk", backwards=True, text="web")
+    asked = parsed(["-c", TEST, "top", "-b", "-n", "3", "-d0.5", "--sort=disk", "--reverse", "web", "hv1"])
+    assert Settings.of(asked) == Settings(0.5, 3, "disk", backwards=True, text="web hv1")
     assert (asked.flags, asked.connect, asked.options["batch"]) == (set(), TEST, True)
     for wrong in ("-d x", "-d 0", "-n 0", "-n x", "--sort size"):
         with pytest.raises(UsageError, match="top: --"):

@@ -35,7 +35,7 @@ MAY_BE_ASKED_FOR = {("set-user-password", "password")}
 """Options that virsh requires and kvmctl does not: without them it asks."""
 
 
-COMMANDS = {"top": "top filter=. delay= count# sort= reverse all batch"}
+COMMANDS = {"top": "top filter*. delay= count# sort= reverse all batch"}
 """Commands that are kvmctl's own, in the form of METHODS."""
 
 SHORT = {"top": {"-d": "--delay", "-n": "--count", "-b": "--batch"}}

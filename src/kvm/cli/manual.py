@@ -34,10 +34,10 @@ It exits with 1 if something failed on some host, with 2 if the command line is 
 """
 
 _TOP = """\
-kvmctl top [OPTIONS] [FILTER]
+kvmctl top [OPTIONS] [FILTER]...
 
 What guests do: CPU, memory, disk and network, on all hosts that are given, live, as top(1) shows processes.
-FILTER, words all of which are in the host, the name or the state of a guest, shows only such guests.
+FILTER: words; only guests are shown that have all of them in their host, name or state.
 
   -d, --delay SECONDS   the time between two looks (1)
   -b, --batch           text instead of a screen; so it is without a terminal, and with -n and -o

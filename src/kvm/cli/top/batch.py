@@ -62,7 +62,8 @@ class Rounds:
         with self._changed:
             while not (self._told and self._told >= self._expected):
                 left = deadline - time.monotonic()
-                if left <= 0 and (self._told or not self._expected):
+                is_over = left <= 0 or (self._is_first and not self._expected)
+                if is_over and (self._told or not self._expected):
                     break
                 self._changed.wait(left if left > 0 else 1)
             self._told, self._expected, self._is_first = set(), self._told, False

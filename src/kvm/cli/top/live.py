@@ -7,6 +7,7 @@ many times as long.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -109,6 +110,8 @@ class Rows(_Painted, ScrollView, can_focus=True):
         before, self._lines = self._lines, {}
         self._rows, self._write = rows, write
         self.virtual_size = Size(width, len(rows))
+        if self.scroll_offset.y > (last := max(len(rows) - self.size.height, 0)):
+            self.scroll_to(y=last, animate=False)
         top = self.scroll_offset.y
         changed = [y for y in range(self.size.height) if before.get(top + y) != self._line(top + y)]
         if changed:
@@ -189,7 +192,8 @@ class Top(App[int]):
         else:
             host.tell(answer)
         if self._events:
-            self._events.call_soon_threadsafe(self._draw_soon)
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                self._events.call_soon_threadsafe(self._draw_soon)
 
     def _draw_soon(self) -> None:
         if not self._drawing:
@@ -230,11 +234,12 @@ class Top(App[int]):
         room = max(height // 4, min(5, height - 6), 1)
         self._summary.show(summaries([host.summary for host in self._hosts.values()], width, room, self._notes()))
         self._board = Board(width, rows, with_host=self._told_apart)
-        self._heading.show([self._board.heading(self._set.sort, backwards=self._set.backwards)])
         if self._is_helping:
+            self._heading.show([filled([("Keys and figures", "heading")], width, "heading")])
             self._table.show(_HELP, lambda line: filled([(line, None)], width), width)
             self._status.show([filled([("any key goes back", "faint")], width)])
         else:
+            self._heading.show([self._board.heading(self._set.sort, backwards=self._set.backwards)])
             self._table.show(rows, self._board.line, width)
             self._status.show([self._status_line(len(rows))])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 from kvm.cli.arguments import Invocation, UsageError
 from kvm.cli.top.rates import SORTS
@@ -39,7 +40,7 @@ class Settings:
             count,
             sort,
             bool(options.get("reverse")),
-            str(options.get("filter", "")),
+            " ".join(cast(list[str], options.get("filter", []))),
             bool(options.get("all")),
         )
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -349,19 +350,17 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+def terminal() -> Iterator[Callable[..., Terminal]]:
     """A maker of terminals with a program in them."""
-    made: list[Terminal] = []
+    with contextlib.ExitStack() as made:
 
-    def make(*words: str, **options: Any) -> Terminal:
-        directory = tmp_path / str(len(made))
-        directory.mkdir()
-        made.append(Terminal(directory, *words, **options))
-        return made[-1]
+        def make(*words: str, **options: Any) -> Terminal:
+            directory = made.enter_context(tempfile.TemporaryDirectory(prefix="top-"))  # short, as a socket's path is
+            terminal = Terminal(Path(directory), *words, **options)
+            made.callback(terminal.close)
+            return terminal
 
-    yield make
-    for each in made:
-        each.close()
+        yield make
 
 
 def running(*marks: str) -> list[str]:

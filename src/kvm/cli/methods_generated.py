@@ -701,7 +701,8 @@ METHODS = {
         "domain.reset domain=!."
     ),
     "restore": (
-        "domain.restore file=!. bypass-cache parallel-channels#. xml=.@ running paused reset-nvram"
+        "domain.restore@domain.saving:Saving file=!. bypass-cache parallel-channels#. xml=.@ running paused "
+        "reset-nvram"
     ),
     "resume": (
         "domain.resume domain=!."
@@ -781,8 +782,8 @@ METHODS = {
         "quiesce atomic live validate"
     ),
     "snapshot-create-as": (
-        "snapshot.create_as domain=!. name=. description=. print-xml no-metadata halt disk-only "
-        "reuse-external quiesce atomic live validate memspec= diskspec=.+"
+        "snapshot.create_as@snapshot:Snapshot domain=!. name=. description=. print-xml no-metadata halt "
+        "disk-only reuse-external quiesce atomic live validate memspec= diskspec=.+"
     ),
     "snapshot-current": (
         "snapshot.current domain=!. name security-info snapshotname=."
@@ -850,7 +851,7 @@ METHODS = {
         "domain.vncdisplay@domain.guest:Guest domain=!."
     ),
     "vol-clone": (
-        "volume.clone vol=!. newname=!. pool=. prealloc-metadata reflink print-xml"
+        "volume.clone@volume:Volume vol=!. newname=!. pool=. prealloc-metadata reflink print-xml"
     ),
     "vol-create": (
         "volume.create pool=!. file=!.@ prealloc-metadata validate"

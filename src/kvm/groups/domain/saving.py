@@ -13,7 +13,8 @@ from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
 from kvm.virsh.jobs import OPERATIONS, Cancel, Job, Progress
-from kvm.xml import Conf, Document, Editor, Node, asked, conf, document, unwrapped
+from kvm.virsh.plan import Lookup, Plan, acting
+from kvm.xml import Conf, Document, Editor, Node, asked, conf, document, root, unwrapped
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -153,13 +154,24 @@ class Saving(Group):
         """
         return self._act_long("save", Job(progress, cancel), domain=domain, file=file, **_with_documents(options))
 
-    def restore(self, file: File, **options: Unpack[options.RestoreOptions]) -> Result:
+    def restore(
+        self,
+        file: File,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.RestoreOptions],
+    ) -> Result:
         """Have a domain go on from where it was saved. virsh: ``restore``.
 
         `file` is what `save` has written; ``xml=``, `running` and `paused` as there. Restore it once only: the disks go
-        on, what was saved does not.
+        on, what was saved does not. libvirt does not tell how far it is: `progress` is called in the end, with 1.0.
+        With `cancel`, or after the ``timeout`` control, the domain is destroyed before it goes on, which is libvirt's
+        only way; it can be restored again. Errors as with `migrate`.
         """
-        return self._act("restore", file=file, **_with_documents(options))
+        job = Job(progress, cancel)
+        command = Command("restore", {"file": file, **_with_documents(options)}, reads=False, job=job)
+        return self._caller.call(_restoring(command, job, check=self._caller.check))
 
     @overload
     def save_conf(
@@ -339,6 +351,14 @@ class Saving(Group):
         libvirt from 5.5 on has no longer any driver that can.
         """
         return self._act("qemu-attach", pid=pid)
+
+
+def _restoring(command: Command, job: Job, *, check: bool) -> Plan[Result]:
+    """A command that restores a domain. Which one that is, is found out before: so the job can be aborted."""
+    (result,) = yield Lookup((Command("save-image-dumpxml", {"file": command.options["file"]}),))
+    if result.status:  # otherwise it will fail, and say why
+        job.domain = root(result.stdout).findtext("uuid")
+    return (yield from acting(command, check=check))
 
 
 def _with_documents(options: Mapping[str, object]) -> dict[str, object]:

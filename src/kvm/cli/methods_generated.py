@@ -55,9 +55,9 @@ METHODS = {
         "timeout# pivot keep-overlay async keep-relative bytes"
     ),
     "blockcopy": (
-        "domain.blockcopy@domain.blocks:Blocks domain=!. path=!. dest=. bandwidth#. shallow reuse-external "
-        "blockdev wait verbose timeout# pivot finish async xml=.@ format=. granularity#. buf-size#. bytes "
-        "transient-job synchronous-writes print-xml dest-is-zero"
+        "domain.blockcopy domain=!. path=!. dest=. bandwidth#. shallow reuse-external blockdev wait verbose "
+        "timeout# pivot finish async xml=.@ format=. granularity#. buf-size#. bytes transient-job "
+        "synchronous-writes print-xml dest-is-zero"
     ),
     "blockjob": (
         "domain.blockjob domain=!. path=!. abort async pivot info bytes raw bandwidth#."
@@ -701,8 +701,7 @@ METHODS = {
         "domain.reset domain=!."
     ),
     "restore": (
-        "domain.restore@domain.saving:Saving file=!. bypass-cache parallel-channels#. xml=.@ running paused "
-        "reset-nvram"
+        "domain.restore file=!. bypass-cache parallel-channels#. xml=.@ running paused reset-nvram"
     ),
     "resume": (
         "domain.resume domain=!."
@@ -782,8 +781,8 @@ METHODS = {
         "quiesce atomic live validate"
     ),
     "snapshot-create-as": (
-        "snapshot.create_as@snapshot:Snapshot domain=!. name=. description=. print-xml no-metadata halt "
-        "disk-only reuse-external quiesce atomic live validate memspec= diskspec=.+"
+        "snapshot.create_as domain=!. name=. description=. print-xml no-metadata halt disk-only "
+        "reuse-external quiesce atomic live validate memspec= diskspec=.+"
     ),
     "snapshot-current": (
         "snapshot.current domain=!. name security-info snapshotname=."
@@ -851,7 +850,7 @@ METHODS = {
         "domain.vncdisplay@domain.guest:Guest domain=!."
     ),
     "vol-clone": (
-        "volume.clone@volume:Volume vol=!. newname=!. pool=. prealloc-metadata reflink print-xml"
+        "volume.clone vol=!. newname=!. pool=. prealloc-metadata reflink print-xml"
     ),
     "vol-create": (
         "volume.create pool=!. file=!.@ prealloc-metadata validate"

@@ -13,7 +13,7 @@ from kvm.values import Quantity
 from kvm.virsh.command import Command, failure
 from kvm.virsh.jobs import Cancel, Copy, Job
 from kvm.virsh.jobs import Progress as JobProgress
-from kvm.virsh.plan import Lookup, Plan, acting, checked
+from kvm.virsh.plan import Lookup, Plan, checked
 from kvm.virsh.transfer import Download, Progress, Source, Target, Upload
 from unix.result import Result
 
@@ -104,9 +104,9 @@ class Volume(Group):
         """
         if print_xml:
             return self._read("vol-clone", xml.conf, vol=vol, newname=newname, print_xml=True, **options)
-        source = {"vol": vol, "pool": options.get("pool")}
-        given = {"vol": vol, "newname": newname, **options}
-        return self._copy("vol-clone", Job(progress, cancel), given, source, options.get("pool"), newname)
+        job, pool = Job(progress, cancel), options.get("pool")
+        before = _measured(job, {"vol": vol, "pool": pool}, pool, newname)
+        return self._act_long("vol-clone", job, before, vol=vol, newname=newname, **options)
 
     @overload
     def conf(self, vol: str, *, xpath: None = None, **options: Unpack[options.VolDumpxmlOptions]) -> xml.Conf: ...
@@ -209,9 +209,9 @@ class Volume(Group):
         """
         conf = xml.document("volume", file)
         name = xml.parse(conf).findtext("name") if isinstance(conf, bytes) else None
-        source = {"vol": vol, "pool": options.get("inputpool")}
-        given = {"pool": pool, "file": conf, "vol": vol, **options}
-        return self._copy("vol-create-from", Job(progress, cancel), given, source, pool, name)
+        job = Job(progress, cancel)
+        before = _measured(job, {"vol": vol, "pool": options.get("inputpool")}, pool, name)
+        return self._act_long("vol-create-from", job, before, pool=pool, file=conf, vol=vol, **options)
 
     def delete(self, vol: str, **options: Unpack[options.VolDeleteOptions]) -> Result:
         """Delete a volume and what is in it; ``delete_snapshots=True``: with its snapshots. virsh: ``vol-delete``."""
@@ -321,33 +321,17 @@ class Volume(Group):
         """
         return self._act_long("vol-wipe", Job(progress, cancel), vol=vol, **options)
 
-    def _copy(
-        self,
-        command: str,
-        job: Job,
-        given: Mapping[str, object],
-        source: Mapping[str, object],
-        pool: str | None,
-        name: str | None,
-    ) -> Result:
-        """Make a volume `name` in `pool`, as far as these are known, with the content of `source`."""
-        copy = Command(command, given, reads=False, job=job)
-        return self._caller.call(_copying(copy, job, source, pool, name, check=self._caller.check))
 
-
-def _copying(
-    command: Command, job: Job, source: Mapping[str, object], pool: str | None, name: str | None, *, check: bool
-) -> Plan[Result]:
-    """A command that copies a volume. If anybody wants to know how far it is, what there is to copy is asked before."""
-    if job.progress and name is not None:
-        info, home = yield Lookup(
-            (Command("vol-info", {**source, "bytes": True}), Command("vol-pool", {"vol": source["vol"]}))
-        )
-        pool = pool or (_whole(home.stdout) if home.status else None)
-        size = _info(info.stdout).get("allocation") if info.status else None  # without it fails, and says why
-        if pool and size:
-            job.copy = Copy(pool, name, size)
-    return (yield from acting(command, check=check))
+def _measured(job: Job, source: Mapping[str, object], pool: str | None, name: str | None) -> Plan[None]:
+    """Tell a job what it copies, if anybody wants to know how far it is: a volume, to `name` in `pool`."""
+    if job.progress is None or name is None:
+        return
+    info = Command("vol-info", {**source, "bytes": True})
+    told, home = yield Lookup((info, Command("vol-pool", {"vol": source["vol"]})))
+    pool = pool or (_whole(home.stdout) if home.status else None)
+    size = _info(told.stdout).get("allocation") if told.status else None  # otherwise the job will fail, and say why
+    if pool and size:
+        job.copy = Copy(pool, name, size)
 
 
 def _size(given: int | str | None) -> int | str | None:

@@ -62,7 +62,9 @@ class OneProcessEach:
             return Result(1, "", "error: it was cancelled before it was begun\n")
         try:
             result = self._judged(job.asked(words), run, reads=False, doubt=unknown(words[0]))
-            if result.status and words[0] in manners.GO_ON and job.waits and not outside.is_endless():
+            if result.status and words[0] in manners.GO_ON:
+                if not job.waits or outside.is_endless():
+                    return result
                 result = watch.follow(result)
             return watch.judged(result)
         except OutOfTimeError:

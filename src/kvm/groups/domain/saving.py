@@ -13,7 +13,7 @@ from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
 from kvm.virsh.jobs import OPERATIONS, Cancel, Job, Progress
-from kvm.virsh.plan import Lookup, Plan, acting
+from kvm.virsh.plan import Lookup, Plan
 from kvm.xml import Conf, Document, Editor, Node, asked, conf, document, root, unwrapped
 from unix.result import Result
 
@@ -170,8 +170,7 @@ class Saving(Group):
         only way; it can be restored again. Errors as with `migrate`.
         """
         job = Job(progress, cancel)
-        command = Command("restore", {"file": file, **_with_documents(options)}, reads=False, job=job)
-        return self._caller.call(_restoring(command, job, check=self._caller.check))
+        return self._act_long("restore", job, _whose(file, job), file=file, **_with_documents(options))
 
     @overload
     def save_conf(
@@ -353,12 +352,11 @@ class Saving(Group):
         return self._act("qemu-attach", pid=pid)
 
 
-def _restoring(command: Command, job: Job, *, check: bool) -> Plan[Result]:
-    """A command that restores a domain. Which one that is, is found out before: so the job can be aborted."""
-    (result,) = yield Lookup((Command("save-image-dumpxml", {"file": command.options["file"]}),))
-    if result.status:  # otherwise it will fail, and say why
+def _whose(file: File, job: Job) -> Plan[None]:
+    """Tell a job which domain it restores from a file, so that it can be aborted."""
+    (result,) = yield Lookup((Command("save-image-dumpxml", {"file": file}),))
+    if result.status:  # otherwise the job will fail, and say why
         job.domain = root(result.stdout).findtext("uuid")
-    return (yield from acting(command, check=check))
 
 
 def _with_documents(options: Mapping[str, object]) -> dict[str, object]:

@@ -55,7 +55,7 @@ class Job:
     def __init__(self, progress: Progress | None = None, cancel: Cancel | None = None, *, waits: bool = False) -> None:
         self.progress = progress
         self.cancel = cancel
-        self.waits = waits or bool(progress or cancel)
+        self.waits = waits or progress is not None or cancel is not None
         self.domain: str | None = None
         self.copy: Copy | None = None
 
@@ -65,7 +65,7 @@ class Job:
     def asked(self, words: Sequence[str]) -> list[str]:
         """The words of its command, and those that make virsh wait for what it does and tell how far that is."""
         is_waiting = words[0].startswith("block") and self.waits and "--wait" not in words
-        is_verbose = self.progress and words[0] in _VERBOSE
+        is_verbose = self.progress is not None and words[0] in _VERBOSE
         return [*words, *(["--wait"] if is_waiting else []), *(["--verbose"] if is_verbose else [])]
 
     def is_silent(self, command: str) -> bool:
@@ -150,7 +150,7 @@ class Watch:
             done = self._outside.how_far()
             if done is not None:
                 self._tell(done)
-            self._next_question = time.monotonic() + _AGAIN
+                self._next_question = time.monotonic() + _AGAIN
         self._unread += said
         last = 0
         for found in _PROGRESS.finditer(self._unread):
@@ -159,7 +159,7 @@ class Watch:
         self._unread = self._unread[last:][-_LONGEST:]
 
     def _tell(self, done: float) -> None:
-        if self._job.progress and done > self._told:
+        if self._job.progress is not None and done > self._told:
             self._told = done
             self._job.progress(done)
 

@@ -55,8 +55,8 @@ class Job:
         for number, name in enumerate(self._secrets, _FIRST):
             told = settings_word({"id": name, "format": "base64", "file": f"/dev/fd/{number}"})
             self._options += ["--object", f"secret,{told}"]
-        self._options += option_words(command, shape, {**given, "quiet": None} if self._progress else given)
-        self._options += [*(["-p"] if self._progress else []), *extra]
+        self._options += option_words(command, shape, given if self._progress is None else {**given, "quiet": None})
+        self._options += [*([] if self._progress is None else ["-p"]), *extra]
         if operands is None and about is not None:
             operands = [file_word(about, cast(str | None, given.get("format")))]
         self._operands = [*(operands or []), *more]
@@ -90,7 +90,7 @@ class Job:
             logger.debug("%s", " ".join(self.words))
         try:
             with host.set_controls(locale="C.UTF-8", decode="utf-8"):
-                if self._progress or self._cancel:
+                if self._progress is not None or self._cancel is not None:
                     result = watched(host, words, data, self._progress, self._cancel)
                 else:
                     result = host.run(words, input=data)

@@ -76,7 +76,7 @@ def watched(
                     read[cast(Any, key.fileobj)] += chunk
                 for found in _PROGRESS.finditer(read[process.stdout]):
                     done = min(float(found[1]) / 100, 1.0)
-                    if progress and done != told:
+                    if progress is not None and done != told:
                         _tell(progress, done)
                     told = done
                 read[process.stdout] = _PROGRESS.sub(b"", read[process.stdout])

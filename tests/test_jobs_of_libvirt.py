@@ -23,6 +23,7 @@ from kvm import (
 )
 from kvm.virsh.jobs import conclusion, fraction
 from libvirtd import Libvirtd
+from sshd import Sshd
 
 MIB = 1024**2
 
@@ -243,6 +244,24 @@ def test_a_backup_is_cancelled_out_of_time_or_given_up(hypervisor: Hypervisor, g
         domain.backup_begin(guest, slow, progress=Switch(lambda: domain.jobabort(guest)))
     with pytest.raises(NotFoundError, match="whether backup-begin was done is not known"):
         domain.backup_begin(guest, slow, progress=Switch(lambda: domain.destroy(guest)))
+
+
+@with_slow_disk
+def test_a_host_elsewhere_makes_no_difference(
+    libvirtd: Libvirtd, sshd: Sshd, guest: str, directory: Path, hypervisor: Hypervisor
+) -> None:
+    target, told, cancel = directory / "backup", Told(), Switch()
+    with sshd.connect({"timeout": 60}) as host, Hypervisor(host, libvirtd.uri) as remote:
+        with pytest.raises(CancelledError, match="it was cancelled"):
+            remote.domain.backup_begin(guest, push(target, "vdb"), progress=cancel, cancel=cancel)
+        assert hypervisor.domain.jobinfo(guest) is None
+        remote.domain.backup_begin(guest, push(target), progress=told)
+        assert told[-1] == 1.0
+        cancel.clear()
+        with pytest.raises(CancelledError, match=r"it was cancelled; what is at .*target may not be complete"):
+            remote.image.convert(target, directory / "target", rate_limit=MIB, progress=cancel, cancel=cancel)
+    for name in ("backup", "target"):
+        (directory / name).unlink()
 
 
 # -- volumes

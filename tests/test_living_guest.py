@@ -27,7 +27,7 @@ from kvm import (
     NotSupportedError,
     Quantity,
 )
-from kvm.groups.domain import Domain
+from kvm.groups.domain import Domain, booting
 from libvirtd import Libvirtd
 from test_domain import GUEST
 from test_networks import Apart, leasing
@@ -88,6 +88,17 @@ class Tiny:
             time.sleep(0.05)
         time.sleep(0.5)
         self.domain.destroy(self.name)
+
+    def memory(self) -> int:
+        return int(self.run("grep MemTotal /proc/meminfo").split()[1]) * 1024
+
+    def has_memory(self, expected: int) -> bool:
+        """Whether the guest has so many bytes, more or less, if not at once then soon."""
+        deadline = time.monotonic() + 20
+        while abs(self.memory() - expected) > 6 * MIB:
+            assert time.monotonic() < deadline, (self.memory(), expected)
+            time.sleep(0.1)
+        return True
 
     def devices(self, tag: str) -> list[Any]:
         return [each[tag] for each in self.domain.conf(self.name, xpath=f"//devices/{tag}")]
@@ -297,30 +308,36 @@ def test_a_network_card_comes_loses_its_carrier_and_goes(tiny: Tiny) -> None:
 
 def test_memory_comes_by_a_module_and_goes_by_the_balloon(tiny: Tiny) -> None:
     domain, name = tiny.domain, tiny.name
-
-    def total() -> int:
-        return int(tiny.run("grep MemTotal /proc/meminfo").split()[1]) * 1024
-
-    def comes_to(expected: int) -> bool:
-        deadline = time.monotonic() + 20
-        while abs(total() - expected) > 4 * MIB:
-            assert time.monotonic() < deadline, (total(), expected)
-            time.sleep(0.1)
-        return True
-
-    before = total()
+    before = tiny.memory()
     module = {"@model": "dimm", "target": {"size": Quantity("128 MiB"), "node": 0}, "alias": {"@name": "ua-module"}}
     assert domain.attach_device(name, {"memory": module}, live=True).status
-    assert comes_to(before + 128 * MIB)
+    assert tiny.has_memory(before + 128 * MIB)
     assert domain.setmem(name, 224 * MIB).status
-    assert comes_to(before + 96 * MIB)
+    assert tiny.has_memory(before + 96 * MIB)
     assert domain.memstat(name)["actual"] == 224 * MIB
     assert domain.setmem(name, "256MiB").status
-    assert comes_to(before + 128 * MIB)
+    assert tiny.has_memory(before + 128 * MIB)
     with domain.event(name, event="device-removed", timeout=20) as events:
         assert domain.detach_device_alias(name, "ua-module", live=True).status
         assert next(events).details == {"alias": "ua-module"}
-    assert comes_to(before)
+    assert tiny.has_memory(before)
+
+
+def test_a_memory_device_is_updated_and_the_guest_has_more_of_it(tiny: Tiny) -> None:
+    domain, name = tiny.domain, tiny.name
+    before = tiny.memory()
+    size = {"size": Quantity("256 MiB"), "node": 0, "block": Quantity("2 MiB"), "requested": Quantity("128 MiB")}
+    device = {"@model": "virtio-mem", "target": size, "alias": {"@name": "ua-memory"}}
+    assert domain.attach_device(name, {"memory": device}, live=True).status
+    assert tiny.has_memory(before + 128 * MIB)
+    with domain.event(name, event="memory-device-size-change", timeout=30) as events:
+        assert domain.update_memory_device(name, requested_size=Quantity("256 MiB"), alias="ua-memory").status
+        assert any(event.details == {"alias": "ua-memory", "size": 256 * MIB} for event in events)
+    assert tiny.has_memory(before + 256 * MIB)
+    (plugged,) = tiny.devices("memory")
+    assert plugged["target"]["current"] == {"@unit": "KiB", "#text": str(256 * 1024)}
+    assert domain.update_memory_device(name, requested_size=0, alias="ua-memory").status
+    assert tiny.has_memory(before)
 
 
 def test_a_cpu_comes_and_the_guest_stops_using_it(tiny: Tiny) -> None:
@@ -337,6 +354,16 @@ def test_a_cpu_comes_and_the_guest_stops_using_it(tiny: Tiny) -> None:
 
 
 # -- the agent
+
+
+def test_an_address_that_nobody_else_can_use_is_none() -> None:
+    def told(*addresses: str) -> dict[str, Any]:
+        of_card = [{"type": "ipv6" if ":" in each else "ipv4", "address": each, "prefix": 8} for each in addresses]
+        return {"lo": {"hwaddr": None, "addresses": of_card}}
+
+    assert booting.reachable({}) is None
+    assert booting.reachable(told("127.0.0.1", "::1", "fe80::1", "fe80::1%eth0", "169.254.7.7")) is None
+    assert booting.reachable(told("fe80::1", "2001:db8::7")) == "2001:db8::7"
 
 
 def test_the_guest_tells_the_addresses_that_it_has(tiny: Tiny) -> None:

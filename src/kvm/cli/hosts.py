@@ -101,7 +101,7 @@ def on_all(found: list[Target], call: Callable[[Hypervisor], T]) -> Iterator[tup
             yield target.name, result.get()
     finally:
         ended.set()
-        enders = [threading.Thread(target=_end, args=(each,), daemon=True) for each in list(opened)]
+        enders = [threading.Thread(target=end, args=(each,), daemon=True) for each in list(opened)]
         for thread in enders:
             thread.start()
         for thread in (*enders, *threads):
@@ -123,7 +123,7 @@ def _called(
         return error
 
 
-def _end(hypervisor: Hypervisor) -> None:
+def end(hypervisor: Hypervisor) -> None:
     """End all that runs on a hypervisor's host for us."""
     if isinstance(hypervisor.host, unix.Remote):
         hypervisor.host.disconnect()

@@ -13,7 +13,9 @@ kvmctl: virsh's commands on one hypervisor or many, their values as tables, JSON
 
   kvmctl [-c URI] [-H HOST]... [-i INVENTORY [-g GROUP]] [-o FORMAT] COMMAND [ARGUMENTS]
 
-Commands, arguments and options are virsh's; `kvmctl COMMAND --help` shows them.
+Commands, arguments and options are virsh's; `kvmctl COMMAND --help` shows them. One command is kvmctl's own:
+
+  top                     what guests do, live; `kvmctl top --help`
 
   -c, --connect URI       the connection, as virsh has it: qemu:///system, test:///default
   -H, --host HOST         a hypervisor that ssh reaches, [USER@]HOST[:PORT]; may be given more than once
@@ -29,6 +31,45 @@ Commands, arguments and options are virsh's; `kvmctl COMMAND --help` shows them.
 
 Files with XML, keys and secrets are this machine's, `-` is standard input; all other files are the hypervisor's.
 It exits with 1 if something failed on some host, with 2 if the command line is none.
+"""
+
+_TOP = """\
+kvmctl top [OPTIONS] [FILTER]...
+
+What guests do: CPU, memory, disk and network, on all hosts that are given, live, as top(1) shows processes.
+FILTER: words; only guests are shown that have all of them in their host, name or state.
+
+  -d, --delay SECONDS   the time between two looks (1)
+  -b, --batch           text instead of a screen; so it is without a terminal, and with -n and -o
+  -n, --count NUMBER    end after so many samples
+      --sort KEY        cpu (the default), memory, disk, network, or any figure by its name in JSON
+      --reverse         the least first
+      --all             guests that are shut off as well
+  -o json, -o yaml      a line of JSON, or a document of YAML, for each sample
+
+Keys: c, m, d, n   sort by CPU, memory, disk, network; the same key again, or r, turns the order round
+      N, H, s      sort by name, host, state; < and > by the figure before or behind; or click on a heading
+      /            filter as you type; Enter keeps the filter, Esc ends it
+      a            show guests that are shut off as well, or not
+      p, space     pause, go on
+      +, -         look less or more often
+      arrows, PgUp, PgDn, Home, End, wheel   scroll
+      h, ?         these lines
+      q, Ctrl-C    quit
+
+CPU%    100 is one CPU of the host in full use              (JSON: cpu)
+HOST%   100 is all CPUs of the host in full use             (host_cpu)
+RSS     the host's memory that the guest takes, in bytes    (rss)
+MEM     the memory that the guest has (its balloon)         (memory)
+USED    what the guest itself uses of it, if it tells       (used)
+READ/s, WRIT/s   bytes of its disks a second                (read, write)
+RREQ/s, WREQ/s   requests to its disks a second             (read_requests, write_requests)
+RX/s, TX/s       bytes that it receives and sends a second  (rx, tx)
+
+A figure that nobody knows is -, in JSON null: at the first look, after a restart, or where libvirt does not tell.
+
+Example:  kvmctl -H hv1 -H hv2 top --sort disk web
+          kvmctl top -n 1 -o json | jq '.guests[] | select(.cpu > 50).name'
 """
 
 _EXAMPLES = {
@@ -64,6 +105,8 @@ def _all() -> str:
 
 
 def _of_command(command: str) -> str:
+    if command == "top":
+        return _TOP
     options = options_of(command)
     required = " ".join(f"<{option.name}>{'...' if option.repeats else ''}" for option in options if option.is_required)
     rest = " [OPTIONS]" if any(not option.is_required for option in options) else ""

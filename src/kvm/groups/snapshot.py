@@ -17,6 +17,7 @@ from kvm.errors import AlreadyExistsError, InvalidArgumentError, UnreadableOutpu
 from kvm.groups.group import Group
 from kvm.values import Outcome
 from kvm.virsh.command import Command
+from kvm.virsh.jobs import Cancel, Job, Progress
 from kvm.virsh.plan import Lookup, Plan, acting, checked, editing, resolved
 from unix.result import Result
 
@@ -107,6 +108,9 @@ class Snapshot(Group):
         self,
         domain: str | int,
         xmlfile: xml.Document | None = None,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
         **options: Unpack[options.SnapshotCreateOptions],
     ) -> Outcome[str]:
         """Take a snapshot. virsh: ``snapshot-create``.
@@ -118,9 +122,14 @@ class Snapshot(Group):
         ``no_metadata=True`` does not keep it in libvirt. ``redefine=True`` only tells libvirt of a snapshot that it has
         forgotten, with ``current=True`` as the current one; ``validate=True`` checks `xmlfile` against the schema.
         The `value` of the result is the name.
+
+        `progress` and `cancel` as with `Domain.migrate`, if the memory goes to a file of its own. Of a snapshot within
+        the disks libvirt tells nothing, and cannot abort it: `progress` is called in the end, with 1.0, and what was
+        to be cancelled is done.
         """
         given = None if xmlfile is None else xml.document("domainsnapshot", xmlfile)
-        return self._act_and_tell("snapshot-create", str, domain=domain, xmlfile=given, **options)
+        which = {"domain": domain, "xmlfile": given, **options}
+        return self._act_and_tell("snapshot-create", str, Job(progress, cancel), **which)
 
     @overload
     def create_as(
@@ -130,6 +139,8 @@ class Snapshot(Group):
         description: str | None = None,
         *,
         print_xml: Literal[False] = False,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
         **options: Unpack[options.SnapshotCreateAsOptions],
     ) -> Outcome[str]: ...
     @overload
@@ -149,6 +160,8 @@ class Snapshot(Group):
         description: str | None = None,
         *,
         print_xml: bool = False,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
         **options: Unpack[options.SnapshotCreateAsOptions],
     ) -> Outcome[str] | xml.Conf:
         """Take a snapshot, described by arguments. virsh: ``snapshot-create-as``.
@@ -161,7 +174,7 @@ class Snapshot(Group):
         given = {"domain": domain, "name": name, "description": description, **options}
         if print_xml:
             return self._read("snapshot-create-as", xml.conf, print_xml=True, **given)
-        return self._act_and_tell("snapshot-create-as", str, **given)
+        return self._act_and_tell("snapshot-create-as", str, Job(progress, cancel), **given)
 
     @overload
     def current(

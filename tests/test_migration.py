@@ -17,6 +17,7 @@ import libvirtd as daemons
 import tinyguest
 import unix
 from kvm import Hypervisor, KvmError, NotFoundError, NotSupportedError
+from kvm.events import Events
 from libvirtd import Libvirtd
 from sshd import Sshd, free_port
 
@@ -195,6 +196,17 @@ def test_the_end_of_the_other_libvirtd_leaves_the_guest_where_it_is(pair: Pair, 
     assert pair.is_as_before()
 
 
+def tells(events: Events[Any], *kinds: str) -> bool:
+    """Whether there are events of all these kinds before the time is up."""
+    missing = set(kinds)
+    for event in events:
+        assert event.name == "mover"
+        missing.discard(event.kind)
+        if not missing:
+            return True
+    return False
+
+
 def test_a_guest_moves_by_any_way_to_the_other_and_back(pair: Pair, listening: Listening, sshd: Sshd) -> None:
     there, here = listening.uri.partition("socket=")[2], pair.libvirtd.uri.partition("socket=")[2]
     ssh = sshd.home / "ssh"
@@ -205,9 +217,12 @@ def test_a_guest_moves_by_any_way_to_the_other_and_back(pair: Pair, listening: L
 
     told: list[float] = []
     pair.write(MARK)
-    pair.moves(f"qemu+unix:///system?socket={there}", copy_storage_all=True, progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    with pair.here.domain.event("mover", timeout=60) as left, pair.there.domain.event(timeout=60) as arrived:
+        pair.moves(f"qemu+unix:///system?socket={there}", copy_storage_all=True, progress=told.append)
+        assert told == sorted(told)
+        assert told[-1] == 1.0
+        assert tells(left, "block-job", "block-job-2", "migration-iteration", "job-completed", "lifecycle")
+        assert tells(arrived, "lifecycle", "agent-lifecycle")
     assert MARK in (pair.away / "mover.img").read_bytes()
     pair.write(MARK[::-1])
     pair.moves(

@@ -182,11 +182,11 @@ def compare_streams(uri: str, sshd: Sshd) -> None:
         row("`upload` of 1 GiB / `virsh vol-upload`", lambda: local.volume.upload("disk", given, pool="bench"),
             lambda: run(*virsh, "vol-upload", "disk", str(given), "bench"), 5, "<= 1.11")  # fmt: skip
         row("`download` of 1 GiB / `virsh vol-download`", lambda: local.volume.download("disk", got, pool="bench"),
-            lambda: run(*virsh, "vol-download", "disk", str(got), "bench"), 5, "<= 1.11")  # fmt: skip
+            lambda: run(*virsh, "vol-download", "disk", str(got), "bench"), 5, "<= 1.11", got)  # fmt: skip
         row("SSH: `upload` of 1 GiB / `scp`", lambda: remote.volume.upload("disk", given, pool="bench"),
             lambda: run(*scp, str(given), there), 5, "<= 1.25")  # fmt: skip
         row("SSH: `download` of 1 GiB / `scp`", lambda: remote.volume.download("disk", got, pool="bench"),
-            lambda: run(*scp, there, str(got)), 5, "<= 1.25")  # fmt: skip
+            lambda: run(*scp, there, str(got)), 5, "<= 1.25", got)  # fmt: skip
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         before = peak()
         remote.volume.upload("disk", given, pool="bench")
@@ -433,9 +433,23 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def row(what: str, ours: Callable[[], object], peer: Callable[[], object], rounds: int, target: str) -> None:
+def row(
+    what: str,
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    rounds: int,
+    target: str,
+    made: Path | None = None,
+) -> None:
+    """Compare two, which both make the file `made`, if it is given."""
+
+    def alone(function: Callable[[], object]) -> float:
+        if made:
+            made.unlink(missing_ok=True)  # scp would write over it, which takes less than to make it
+        return timed(function)
+
     ours(), peer()
-    pairs = [(timed(ours), timed(peer)) for _ in range(rounds)]
+    pairs = [(alone(ours), alone(peer)) for _ in range(rounds)]
     mine, other = (statistics.median(times) for times in zip(*pairs, strict=True))
     show(what, mine, other, statistics.median(a / b for a, b in pairs), target)
 

@@ -39,9 +39,14 @@ _LATE = 60.0
 
 
 class Connection:
-    """A connection to `destination`, or a `ConnectError`. `facts` is what is known of the host."""
+    """A connection to `destination`, or a `ConnectError`. `facts` is what is known of the host.
 
-    def __init__(self, destination: ssh.Destination, password: str | None) -> None:
+    `begun` is told the ssh that tries to connect, so that another thread can ask it to end.
+    """
+
+    def __init__(
+        self, destination: ssh.Destination, password: str | None, begun: Callable[[LocalProcess], object]
+    ) -> None:
         self.destination = destination
         self._session_ended = threading.Condition()
         self._sessions = 0
@@ -59,6 +64,7 @@ class Connection:
             made.pop_all()  # closed with the connection from here on
             is_for(self._master.pid)
             try:
+                begun(self._master)
                 self._tell(f"{script.keeper(mark)}\n")
                 _skip_to(mark.encode(), [self._master.stdout], deadline, {})
                 self.facts = script.facts(_line(self._master.stdout, deadline))

@@ -201,7 +201,7 @@ class _State:
         from kvm.cli.hosts import targets
 
         (target, *_), _ = targets(self.asked)
-        with target.opened() as hypervisor, hypervisor.set_controls(timeout=SECONDS):
+        with target.opened(lambda _: None) as hypervisor, hypervisor.set_controls(timeout=SECONDS):
             if kind in ("domain", "network", "pool"):
                 return list(getattr(hypervisor, kind).list(all=True))
             if kind == "volume":

@@ -162,8 +162,12 @@ def _measured(quantity: Quantity) -> str:
         return _scaled(int(quantity), 1000, ("Hz", "kHz", "MHz", "GHz", "THz"))
     if unit in ("ns", "us", "ms", "s", "m"):
         return _time(int(quantity) / 1e9)
-    rate = "/s" if unit.endswith("/s") else ""
-    return _scaled(int(quantity), 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")) + rate
+    return size(int(quantity)) + ("/s" if unit.endswith("/s") else "")
+
+
+def size(number: int) -> str:
+    """A number of bytes, in the unit that makes it readable."""
+    return _scaled(number, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
 
 
 def _scaled(number: int, base: int, units: tuple[str, ...]) -> str:

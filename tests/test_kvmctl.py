@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, strategies
 
 import kvm
 import unix
@@ -166,16 +167,30 @@ def test_numbers_dates_and_bytes_are_exact() -> None:
     from datetime import UTC, datetime
 
     date = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    given = {"size": Quantity("1.5 GiB"), "at": date, "key": b"\x00\xff", "none": None, 7: [1.5, float("nan")]}
+    value = {"size": Quantity("1.5 GiB"), "at": date, "key": b"\x00\xff", "none": None, 7: [1.5, float("nan")]}
     expected = {"size": 1610612736, "at": "2026-01-02T03:04:05+00:00", "key": "AP8=", "none": None, "7": [1.5, None]}
-    assert json.loads(to_json(given)) == expected
+    assert json.loads(to_json(value)) == expected
     assert to_json({"broken": "\udc80"}) == '{\n  "broken": "\\udc80"\n}\n'
-    assert yaml.safe_load(to_yaml(given)) == expected
+    assert yaml.safe_load(to_yaml(value)) == expected
     assert yaml.safe_load(to_yaml({"on": "yes", "n": "1", "d": "2026-01-02"})) == {
         "on": "yes",
         "n": "1",
         "d": "2026-01-02",
     }
+
+
+TEXT = strategies.text(strategies.characters(exclude_categories=["Cs"]))
+SCALARS = strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats(allow_nan=False) | TEXT
+PLAIN = strategies.recursive(
+    SCALARS.filter(lambda value: value not in (float("inf"), float("-inf"))),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(TEXT, inner),
+)
+
+
+@given(PLAIN)
+def test_json_is_written_as_pythons_own_module_writes_it(value: object) -> None:
+    assert to_json(value) == json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    assert to_json(value, on_one_line=True) == json.dumps(value, ensure_ascii=False) + "\n"
 
 
 def test_a_number_is_an_id_if_there_is_one_as_in_virsh() -> None:

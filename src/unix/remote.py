@@ -123,8 +123,8 @@ class Remote(FilesByCommand):
         return f"<Remote {self}>"
 
     def __getstate__(self) -> dict[str, object]:
-        left_behind = {"_password": None, "_connection": None, "_attempt": None, "_connecting": None}
-        return {**super().__getstate__(), **left_behind, "_failure": (0.0, None)}
+        left_behind = {"_password": None, "_connection": None, "_connecting": None, "_failure": (0.0, None)}
+        return {**super().__getstate__(), **left_behind, "_attempt": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

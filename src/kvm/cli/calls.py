@@ -7,7 +7,7 @@ here. Files with XML, keys and secrets are this machine's: they are read once, b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from kvm.cli.arguments import Invocation, UsageError, method_of, options_of
 
@@ -125,13 +125,14 @@ def content(path: str) -> bytes:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
-class Watch(NamedTuple):
+class Watch:
     """Somebody who watches a call that takes long: which of its method's ``progress`` and ``cancel`` are of use."""
 
-    takes: frozenset[str]
-    host: str
-    shown: Shown
-    cancelled: threading.Event
+    def __init__(self, takes: frozenset[str], host: str, shown: Shown, cancelled: threading.Event) -> None:
+        self.takes = takes
+        self.host = host
+        self.shown = shown
+        self.cancelled = cancelled
 
     def keywords(self, hypervisor: Hypervisor, command: str, options: Mapping[str, Any]) -> dict[str, object]:
         """What its method is given."""
@@ -227,8 +228,6 @@ def begin(hypervisor: Hypervisor, asked: Invocation) -> None:
     in_process = (asked.connect or "").startswith("test:")
     if not wants_terminal(asked) and asked.command not in _STREAMING and (in_process or asked.command not in LONG):
         hypervisor.start()
-    if asked.output == "json":
-        import json  # noqa: F401  # while virsh starts, not after it
 
 
 def raw(hypervisor: Hypervisor, asked: Invocation) -> object:

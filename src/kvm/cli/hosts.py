@@ -153,7 +153,7 @@ class Calls:
                 for thread in threads:
                     thread.start()
                 for _ in self._found:
-                    told = said.get()
+                    told = _next(said)
                     if isinstance(told, int):
                         yield from self._ended(threads, said)
                         raise EndedError(told)
@@ -189,6 +189,13 @@ class Calls:
             _end_children()
             for thread in _live(threads):
                 thread.join(_GLANCE)
+
+
+def _next(said: queue.SimpleQueue[T]) -> T:
+    """The next one. A signal that comes right before a wait begins does not end it, so no wait is long."""
+    while True:
+        with suppress(queue.Empty):
+            return said.get(timeout=_GLANCE)
 
 
 def _live(threads: Iterable[threading.Thread]) -> list[threading.Thread]:

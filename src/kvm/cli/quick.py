@@ -118,10 +118,7 @@ class Quick:
 
     def value(self) -> object:
         """What the method of the command returns."""
-        if self._asked.output == "json":
-            import json  # noqa: F401  # while virsh starts, not after it
-
-        from kvm.cli import render  # noqa: F401
+        from kvm.cli import json, render  # noqa: F401  # while virsh starts, not after it
         from kvm.cli.calls import value_of
         from kvm.errors import KvmError
         from kvm.virsh.prompt import Conversation

@@ -7,7 +7,6 @@ and times are rounded, numbers stand to the right, and on a terminal rows are cu
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -59,7 +58,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value if value - value == 0 else None  # JSON has no infinity
     if hasattr(value, "_asdict"):
         value = value._asdict()
     elif hasattr(value, "__dataclass_fields__"):
@@ -82,16 +81,10 @@ def plain(value: Any) -> Any:
 
 
 def to_json(value: object, *, on_one_line: bool = False) -> str:
-    """A value as JSON; what is no Unicode in it, as libvirt may have it, becomes escapes."""
-    import json
+    """A value as JSON."""
+    from kvm.cli.json import dump
 
-    indent = None if on_one_line else 2
-    text = json.dumps(plain(value), indent=indent, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(plain(value), indent=indent)
-    return text + "\n"
+    return dump(plain(value), on_one_line=on_one_line) + "\n"
 
 
 def to_yaml(value: object) -> str:

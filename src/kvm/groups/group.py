@@ -6,24 +6,31 @@ from __future__ import annotations
 from _thread import RLock
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-from weakref import WeakKeyDictionary
 
 from kvm import xml
 from kvm.groups.caller import Caller
 from kvm.virsh.command import Command
-from kvm.virsh.jobs import Job
 from kvm.virsh.plan import acting, editing, listing, reading
 from unix.result import Result
 
 if TYPE_CHECKING:
+    from weakref import WeakKeyDictionary
+
     from kvm.events import EventOptions, Events, Reader
+    from kvm.virsh.jobs import Job
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 
-_editing: WeakKeyDictionary[Caller, AbstractContextManager[object]] = WeakKeyDictionary()
+@cache
+def _editing() -> WeakKeyDictionary[Caller, AbstractContextManager[object]]:
+    """What each caller that edits has locked."""
+    from weakref import WeakKeyDictionary
+
+    return WeakKeyDictionary()
 
 
 class Group:
@@ -79,7 +86,7 @@ class Group:
 
     def _alone(self) -> AbstractContextManager[object]:
         """What keeps threads that edit by the same caller from doing so at the same moment."""
-        return _editing.setdefault(self._caller, RLock())
+        return _editing().setdefault(self._caller, RLock())
 
     def _listen(
         self,

@@ -6,6 +6,8 @@ here. Files with XML, keys and secrets are this machine's: they are read once, b
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -93,6 +95,8 @@ def prepare(asked: Invocation) -> None:
         if option.is_document and given is not None:
             several = [_document(each) for each in given] if isinstance(given, list) else _document(given)
             asked.options[option.name] = several
+    if asked.command == "vol-upload" and not os.access(sent := str(asked.options["file"]), os.R_OK):
+        raise UsageError(f"cannot read {sent}: {os.strerror(errno.EACCES if os.path.exists(sent) else errno.ENOENT)}")
     if asked.command == "set-user-sshkeys" and isinstance(file := asked.options.get("file"), str):
         asked.options["file"] = content(file).decode().splitlines()
     elif asked.command == "domxml-from-native":
@@ -133,9 +137,10 @@ class Watch:
         self.host = host
         self.shown = shown
         self.cancelled = cancelled
+        self.has_begun = False
 
     def keywords(self, hypervisor: Hypervisor, command: str, options: Mapping[str, Any]) -> dict[str, object]:
-        """What its method is given."""
+        """What its method is given, which begins now."""
         from kvm.errors import KvmError
 
         given: dict[str, object] = {"cancel": self.cancelled} if "cancel" in self.takes else {}
@@ -149,6 +154,7 @@ class Watch:
                 told(done)
 
             given["progress"] = progress
+        self.has_begun = True
         return given
 
 
@@ -166,8 +172,6 @@ def watched(asked: Invocation) -> frozenset[str]:
 
 def _bytes(hypervisor: Hypervisor, command: str, options: Mapping[str, Any]) -> int | None:
     """How many bytes a call is about, if that is known: those of a file that is sent, or of a volume."""
-    import os
-
     from kvm.errors import KvmError
 
     if "vol" not in options or "length" in options:

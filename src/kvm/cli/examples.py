@@ -151,7 +151,7 @@ net-event --event lifecycle --loop -o json
 net-info default
 net-list --all
 net-metadata default https://example.org/app
-net-name default
+net-name 0c8a7f0e-7e0f-4d0b-9d5a-3f6e5b2c1a00
 net-port-create default port.xml
 net-port-delete default 0c8a7f0e-7e0f-4d0b-9d5a-3f6e5b2c1a00
 net-port-dumpxml default 0c8a7f0e-7e0f-4d0b-9d5a-3f6e5b2c1a00
@@ -206,7 +206,7 @@ pool-edit images
 pool-event --event lifecycle --loop -o json
 pool-info images -o json
 pool-list --details
-pool-name images
+pool-name 0c8a7f0e-7e0f-4d0b-9d5a-3f6e5b2c1a00
 pool-refresh images
 pool-start images
 pool-undefine images
@@ -267,7 +267,7 @@ version
 vncdisplay web1
 vol-clone web1.qcow2 web2.qcow2 --pool images
 vol-create images volume.xml
-vol-create-as images web1.qcow2 20G --format qcow2
+vol-create-as images data.qcow2 20G --format qcow2
 vol-create-from images volume.xml web1.qcow2
 vol-delete web1.qcow2 --pool images
 vol-download web1.qcow2 backup.qcow2 --pool images

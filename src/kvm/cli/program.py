@@ -123,12 +123,10 @@ def _on_all(asked: Invocation, found: list[Target], answers: _Answers) -> None:
     names = [target.name for target in found]
     with progress.shown(asked, names) if "progress" in takes else progress.Shown() as shown:
         answers.complain = shown.print
-
-        def value(target: Target, hypervisor: Hypervisor) -> object:
-            return _value(hypervisor, asked, calls.Watch(takes, target.name, shown, work.cancelled))
-
-        for name, answer in work.run(value):
-            if takes or not work.cancelled.is_set():  # how a job has ended is to be told in any case
+        watches = {name: calls.Watch(takes, name, shown, work.cancelled) for name in names}
+        for name, answer in work.run(lambda target, hypervisor: _value(hypervisor, asked, watches[target.name])):
+            is_job = takes and watches[name].has_begun
+            if is_job or not work.cancelled.is_set():  # how a job has ended is to be told in any case
                 answers.take(name, answer)
 
 

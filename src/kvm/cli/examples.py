@@ -162,7 +162,7 @@ net-update default add ip-dhcp-host host.xml --live --config
 net-uuid default
 node-memory-tune --shm-pages-to-scan 200
 nodecpumap -o json
-nodecpustats --percent
+nodecpustats -o json
 nodedev-autostart mdev_1
 nodedev-create mdev.xml
 nodedev-define mdev.xml

@@ -275,6 +275,13 @@ def test_in_a_terminal_a_table_fits_and_states_have_colours() -> None:
     assert "\x1b[32mrunning\x1b[0m" in seen
 
 
+def test_where_a_terminal_is_too_narrow_for_columns_rows_are_lines() -> None:
+    rows = {name: {"state": "running", "autostart": True, "capacity": Quantity("3 GiB")} for name in ("a", "b")}
+    assert to_table(rows, Screen(20)) == "\n".join(
+        f"NAME       {name}\nSTATE      running\nAUTOSTART  yes\nCAPACITY   3 GiB\n" for name in ("a", "b")
+    )
+
+
 def test_there_are_no_colours_in_a_pipe_or_where_nobody_wants_them() -> None:
     assert "\x1b" not in kvmctl("-c", TEST, "list").stdout
     assert "\x1b" not in in_terminal("-c", TEST, "list", env={"NO_COLOR": "1"})[1]
@@ -490,6 +497,20 @@ def test_an_inventory_names_the_hosts(hosts: list[str], tmp_path: Path) -> None:
     inventory = tmp_path / "config"
     inventory.write_text(Path(hosts[1]).read_text().partition("Host gone")[0])
     assert value("-i", str(inventory), "-c", TEST, "domstate", "test") == {"near": "running", "also": "running"}
+
+
+def test_an_inventory_that_is_none_is_a_wrong_command_line(tmp_path: Path) -> None:
+    broken, whole = tmp_path / "broken.toml", tmp_path / "whole.toml"
+    broken.write_text("[hosts\n")
+    whole.write_text("[hosts.a]\n")
+    for words, complaint in (
+        (["-i", str(tmp_path / "none")], f"cannot read {tmp_path}/none: No such file or directory"),
+        (["-i", str(broken)], f"{broken}, line 1: this is not TOML"),
+        (["-i", str(whole), "-g", "web"], "there is no group 'web'"),
+    ):
+        done = kvmctl(*words, "list")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert complaint in done.stderr
 
 
 def test_events_are_a_line_each_as_they_happen(libvirtd: Libvirtd, guest: str) -> None:

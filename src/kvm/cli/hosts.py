@@ -54,7 +54,12 @@ def targets(asked: Invocation) -> tuple[list[Target], bool]:
     if asked.inventory is not None:
         import kvm
 
-        fleet = kvm.Fleet.from_inventory(asked.inventory, asked.group, asked.connect)
+        try:
+            fleet = kvm.Fleet.from_inventory(asked.inventory, asked.group, asked.connect)
+        except OSError as error:
+            raise UsageError(f"cannot read {asked.inventory}: {error.strerror}") from error
+        except (kvm.KvmError, unix.UnixError) as error:
+            raise UsageError(str(error)) from error
         return [Target(name, _lent(fleet[name])) for name in fleet], True
     if asked.group is not None:
         raise UsageError("-g GROUP needs -i INVENTORY")

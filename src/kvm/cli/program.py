@@ -217,7 +217,8 @@ def _succeeded(asked: Invocation, result: object) -> object:
 
 def _said(error: BaseException) -> str:
     """An error on one line, with what became known of it later."""
-    told = (str(error) or type(error).__name__, *getattr(error, "__notes__", ()))
+    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    told = (said or type(error).__name__, *getattr(error, "__notes__", ()))
     return " ".join("; ".join(told).split())
 
 

@@ -22,6 +22,9 @@ _COLOURS = {
     "2": {"shut off", "inactive", "offline"},
 }  # fmt: skip
 
+_NARROWEST = 4
+"""Columns of a terminal below which a column of a table is not cut."""
+
 _STATES = {"state", "link_state"}
 """The columns that hold states."""
 
@@ -272,13 +275,29 @@ def _grid(columns: list[str], rows: list[dict[str, object]], screen: Screen, *, 
     heading = [column.upper() for column in columns]
     widths = [max(map(_width, each)) for each in zip(heading, *cells, strict=True)]
     if screen.width is not None:
-        _fit(widths, screen.width - 2 * (len(columns) - 1))
+        room = screen.width - 2 * (len(columns) - 1)
+        if room < sum(min(width, _NARROWEST) for width in widths):
+            return _records(heading, cells, screen)
+        _fit(widths, room)
     shown = [_row([(cut, cut) for cut in map(_cut, heading, widths)], widths, right)]
     for row in cells:
         texts = [_cut(text, width) for text, width in zip(row, widths, strict=True)]
         coloured = [_coloured(column, text, screen) for column, text in zip(columns, texts, strict=True)]
         shown.append(_row(list(zip(texts, coloured, strict=True)), widths, right))
     return "".join(f"{line.rstrip()}\n" for line in shown)
+
+
+def _records(heading: list[str], rows: list[list[str]], screen: Screen) -> str:
+    """The rows below each other, a line for each cell, where there is no room beside each other."""
+    width = max(map(_width, heading))
+    blocks = (
+        "".join(
+            f"{_padded(name, width)}  {_coloured(name.lower(), text, screen)}\n"
+            for name, text in zip(heading, row, strict=True)
+        )
+        for row in rows
+    )
+    return "\n".join(blocks)
 
 
 def _row(cells: list[tuple[str, str]], widths: list[int], right: list[bool]) -> str:
@@ -292,7 +311,7 @@ def _row(cells: list[tuple[str, str]], widths: list[int], right: list[bool]) -> 
 
 def _fit(widths: list[int], room: int) -> None:
     """Take from the widest columns until all of them have room."""
-    while sum(widths) > room and max(widths) > 4:
+    while sum(widths) > room and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -761,6 +762,9 @@ def test_commands_options_hosts_and_names_are_completed(tmp_path: Path) -> None:
     (tmp_path / "config").write_text(f"Host a b *.c !d\n  User x\nInclude {tmp_path}/more\nhost=e\n")
     assert ssh_hosts(str(tmp_path / "config")) == ["a", "b", "e", "far"]
     assert candidates(["-F", str(tmp_path / "config"), "-H", "f"]) == ["far"]
+    (tmp_path / "hosts.toml").write_text('[hosts.a]\n[groups]\nrack1 = ["a"]\n')
+    assert candidates(["-i", str(tmp_path / "hosts.toml"), "-g", ""]) == ["rack1"]
+    assert candidates(["-i", str(tmp_path / "none"), "-g", ""]) == []
 
 
 @pytest.fixture
@@ -798,10 +802,38 @@ def test_fish_completes(in_path: dict[str, str]) -> None:
     assert done.stdout.splitlines() == ["test"]
 
 
-def test_zsh_takes_its_script(in_path: dict[str, str]) -> None:
-    program = 'autoload -U compinit; compinit -u -D; eval "$(kvmctl --completion zsh)"; print $_comps[kvmctl]'
-    done = subprocess.run(["zsh", "-fc", program], capture_output=True, text=True, check=True, env=in_path)
-    assert (done.stdout, done.stderr) == ("_kvmctl\n", "")
+def test_zsh_completes_as_it_is_typed(in_path: dict[str, str], hosts: list[str]) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        try:
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 400, 0, 0))
+            os.execvpe("zsh", ["zsh", "-f"], {**in_path, "TERM": "dumb", "PS1": "> ", "HISTFILE": "/dev/null"})
+        finally:
+            os._exit(127)
+    seen = b""
+
+    def shows(expected: bytes) -> bool:
+        nonlocal seen
+        if select.select([terminal], [], [], 0.02)[0]:
+            seen += os.read(terminal, 4096)
+        return expected in seen
+
+    try:
+        os.write(terminal, b'autoload -U compinit; compinit -u -D; eval "$(kvmctl --completion zsh)"; echo rea""dy\n')
+        assert within(20, lambda: shows(b"ready\r\n")), seen
+        for typed, expected in (
+            (f"kvmctl {' '.join(hosts)} -H go", "-H gone "),
+            (f"kvmctl -c {TEST} net-info --network=d", "--network=default "),
+            (f"kvmctl -c {TEST} pool-info d", "pool-info default-pool "),
+        ):
+            seen = b""
+            os.write(terminal, f"{typed}\t".encode())
+            assert within(20, lambda expected=expected: shows(expected.encode())), seen  # type: ignore[misc]
+            os.write(terminal, b"\x15")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
 
 
 # -- the project --------------------------------------------------------------------------------------------------

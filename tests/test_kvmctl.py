@@ -11,7 +11,6 @@ import pty
 import re
 import select
 import shlex
-import shutil
 import signal
 import socket
 import struct
@@ -173,11 +172,8 @@ def test_json_is_what_other_programs_read() -> None:
     listed = kvmctl("-c", TEST, "list", "--all", "-o", "json")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert json.loads(listed.stdout) == {"test": {"id": 1, "state": "running"}}
-    if jq := shutil.which("jq"):
-        asked = subprocess.run(
-            [jq, "-r", ".test.state"], input=listed.stdout, capture_output=True, text=True, check=True
-        )
-        assert asked.stdout == "running\n"
+    asked = subprocess.run(["jq", "-r", ".test.state"], input=listed.stdout, capture_output=True, text=True, check=True)
+    assert asked.stdout == "running\n"
 
 
 @pytest.mark.parametrize(
@@ -448,16 +444,15 @@ def test_the_examples_that_only_read_do_what_they_say(tmp_path: Path) -> None:
 def test_the_man_page_is_what_help_shows() -> None:
     made = man_page("1")
     assert made.replace("\\-", "-").count("\n.SS ") == len(METHODS)
-    if groff := shutil.which("groff"):
-        checked = subprocess.run(
-            [groff, "-man", "-ww", "-z", "-Kutf8"], input=made, capture_output=True, text=True, check=True
-        )
-        assert checked.stderr == ""
-        shown = subprocess.run(
-            [groff, "-man", "-Tutf8", "-Kutf8", "-P-cbou"], input=made, capture_output=True, text=True, check=True
-        )
-        assert "kvmctl list [OPTIONS]" in shown.stdout
-        assert 'Example: kvmctl qemu-agent-command web1 \'{"execute": "guest-ping"}\'' in shown.stdout
+    checked = subprocess.run(
+        ["groff", "-man", "-ww", "-z", "-Kutf8"], input=made, capture_output=True, text=True, check=True
+    )
+    assert checked.stderr == ""
+    shown = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-Kutf8", "-P-cbou"], input=made, capture_output=True, text=True, check=True
+    ).stdout
+    assert "kvmctl list [OPTIONS]" in shown
+    assert 'Example: kvmctl qemu-agent-command web1 \'{"execute": "guest-ping"}\'' in shown
 
 
 def test_help_says_nothing_of_what_only_a_program_can_give() -> None:

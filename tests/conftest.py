@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import kvm
 import unix
 from libvirtd import Libvirtd, missing
 from sshd import Sshd
 from sshd import missing as missing_for_ssh
+
+# the same inputs each time, unless others are looked for: make test T='--hypothesis-profile=explore'
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("same")
+
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # one of several that run tests; each looks at what its own tests leave behind
+    own = Path(tempfile.gettempdir(), worker)
+    own.mkdir(0o711, exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(own)
 
 
 @pytest.fixture(scope="session")

@@ -66,4 +66,4 @@ class Hosts:
         file = self.directory / "others.toml"
         described = "".join(f'[hosts.{name}]\nhost = "127.0.0.1"\nport = {port}\n' for name, port in ports.items())
         file.write_text(described)
-        return kvm.Fleet.from_inventory(file, uri=self.uri("hv01"), **{**self.connecting, "connect_timeout": 2})
+        return kvm.Fleet.from_inventory(file, uri=self.uri("hv01"), **{**self.connecting, "connect_timeout": 4})

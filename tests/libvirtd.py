@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree, which
 
@@ -78,6 +78,17 @@ class Libvirtd:
         """The daemon's process, as this machine numbers it (system daemons only)."""
         (shell,) = _children(self.process.pid)
         return next(child for child in _children(shell) if _program(child) == "libvirtd")
+
+    def qemu(self, name: str) -> list[int]:
+        """The QEMU processes of its guest `name`; other libvirtds may have guests of that name."""
+        found, word = [], f"guest={name},debug-threads=on".encode()
+        ours = os.readlink(f"/proc/{self.pid if self.is_system else 'self'}/ns/mnt")
+        for process in filter(str.isdecimal, os.listdir("/proc")):
+            with suppress(OSError):
+                words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+                if word in words and os.readlink(f"/proc/{process}/ns/mnt") == ours:
+                    found.append(int(process))
+        return found
 
     def kill(self) -> None:
         """Kill the daemon; it starts again at once, unless it is to be `down`."""

@@ -50,19 +50,6 @@ def hypervisor(hypervisor: Hypervisor) -> Iterator[Hypervisor]:
             hypervisor.domain.undefine(name)
 
 
-def qemu_processes(libvirtd: Libvirtd, name: str) -> int:
-    """How many QEMU processes there are for the guest `name` of the tests' own libvirtd, and of no other tests."""
-    found, namespace = 0, os.readlink(f"/proc/{libvirtd.pid if libvirtd.is_system else 'self'}/ns/mnt")
-    for process in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-            is_ours = os.readlink(f"/proc/{process}/ns/mnt") == namespace
-        except OSError:
-            continue
-        found += is_ours and f"guest={name},debug-threads=on".encode() in words
-    return found
-
-
 def test_the_life_of_a_domain(hypervisor: Hypervisor, libvirtd: Libvirtd) -> None:
     domain = hypervisor.domain
     assert domain.define(GUEST).status
@@ -73,7 +60,7 @@ def test_the_life_of_a_domain(hypervisor: Hypervisor, libvirtd: Libvirtd) -> Non
     assert domain.state("guest") == "shut off"
 
     assert domain.start("guest", paused=True).status
-    assert qemu_processes(libvirtd, "guest") == 1
+    assert len(libvirtd.qemu("guest")) == 1
     number = domain.id("guest")
     assert isinstance(number, int)
     assert domain.name(number) == domain.name(uuid) == "guest"
@@ -114,7 +101,7 @@ def test_the_life_of_a_domain(hypervisor: Hypervisor, libvirtd: Libvirtd) -> Non
     assert domain.info("guest")["autostart"] is False
 
     domain.destroy("guest")
-    assert qemu_processes(libvirtd, "guest") == 0
+    assert libvirtd.qemu("guest") == []
     assert domain.state("guest", reason=True) == {"state": "shut off", "reason": "destroyed"}
     assert domain.info("guest")["id"] is None
     domain.undefine("guest")

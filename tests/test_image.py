@@ -738,7 +738,7 @@ def test_a_secret_is_on_no_command_line_and_in_no_environment(host: unix.Host, d
 
     with host.set_controls(envs={"s3": "exported"}):
         image.convert(disk.with_name("disk.raw"), path, source_format="raw", target_format="qcow2", parallel=1,
-                      target_format_options=AES, rate_limit=8 * MIB, secrets={"sec0": secret},
+                      target_format_options=AES, rate_limit=2 * MIB, secrets={"sec0": secret},
                       progress=look)  # fmt: skip
     assert any(b"qemu-img\0" in each for each in seen)
     with pytest.raises(KvmError) as raised:

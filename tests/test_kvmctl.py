@@ -587,12 +587,12 @@ def test_ctrl_c_leaves_nothing_running(libvirtd: Libvirtd, hosts: list[str], far
             start_new_session=True,
             preexec_fn=hear_ctrl_c,
         )
-        assert within(10, lambda: asking() == max(far.count("-H"), 1))
+        assert within(60, lambda: asking() == max(far.count("-H"), 1))
         time.sleep(0.2)  # until it is known here as well that they are
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=60)
         assert (process.returncode, said) == (130, b"")
-        assert within(5, lambda: asking() == 0)
+        assert within(60, lambda: asking() == 0)
 
 
 def test_ctrl_c_while_hosts_are_connected_to_leaves_nothing(hosts: list[str], tmp_path: Path) -> None:

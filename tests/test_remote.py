@@ -61,7 +61,7 @@ def through(sshd: Sshd, proxy: Proxy, **more: Any) -> unix.Remote:
     return sshd.connect(port=proxy.port, options={"HostKeyAlias": f"[127.0.0.1]:{sshd.port}"}, **more)
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> bool:
+def until(condition: Callable[[], object], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -477,14 +477,14 @@ def test_a_command_under_way_is_lost_with_the_connection_and_not_repeated(
 
 
 def test_a_network_that_goes_silent_is_found_out_by_keepalives(sshd: Sshd, proxy: Proxy) -> None:
-    with through(sshd, proxy, keepalive=1, timeout=2) as host, Hypervisor(host, "test:///default") as hypervisor:
+    with through(sshd, proxy, keepalive=1, timeout=4) as host, Hypervisor(host, "test:///default") as hypervisor:
         hypervisor.generic.nodeinfo()
         started = time.monotonic()
         threading.Timer(0.5, lambda: setattr(proxy, "silent", True)).start()
         with pytest.raises(unix.ConnectionLostError, match=r"lost the connection to 127\.0\.0\.1.*not responding"):
             host.execute("sleep", 30)
         assert time.monotonic() - started < 8
-        with pytest.raises(unix.ConnectError, match="no answer within 2 s"):
+        with pytest.raises(unix.ConnectError, match="no answer within 4 s"):
             host.execute("true")
         proxy.silent = False
         assert host.execute("true")
@@ -511,14 +511,14 @@ def test_a_socket_that_is_gone_leaves_what_runs_alone(remote: unix.Remote, tmp_p
 
 
 def test_those_who_wait_for_a_host_that_is_down_wait_no_longer_than_the_first(sshd: Sshd, proxy: Proxy) -> None:
-    with through(sshd, proxy, timeout=2) as host:
+    with through(sshd, proxy, timeout=3) as host:
         proxy.silent = True
         kill_the_ssh(sshd, host)
         started = time.monotonic()
         with ThreadPoolExecutor(6) as threads:
             errors = [each.exception() for each in [threads.submit(host.execute, "true") for _ in range(6)]]
         assert {type(error) for error in errors} == {unix.ConnectError}
-        assert time.monotonic() - started < 11  # and not six times as long
+        assert time.monotonic() - started < 16  # and not six times as long
 
 
 def test_a_timeout_holds_while_the_network_is_silent(sshd: Sshd, proxy: Proxy) -> None:
@@ -757,7 +757,7 @@ def test_a_forked_child_connects_by_itself(remote: unix.Remote) -> None:
     process.stdin.write(b"still here\n")
     process.stdin.close()
     assert process.stdout.read() == b"still here\n"
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     process.end()
     assert remote.execute("echo", "parent").stdout == "parent\n"
 

@@ -48,7 +48,7 @@ def hypervisor(libvirtd: Libvirtd) -> Iterator[Hypervisor]:
             hypervisor.domain.undefine(name, managed_save=True)
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -298,7 +298,7 @@ def test_virsh_that_ends_early_is_not_waited_for(hypervisor: Hypervisor, directo
     assert not (tmp_path / "new").exists()
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

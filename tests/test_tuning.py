@@ -80,22 +80,16 @@ def as_root(libvirtd: Libvirtd) -> None:
         pytest.skip("only the system's daemon tunes what cgroups limit")
 
 
-def affinities(name: str) -> dict[str, list[int]]:
-    """The CPUs that the threads of a guest's QEMU may run on, by the threads' names, as the kernel says."""
-    found: dict[str, list[int]] = {}
-    for process in filter(str.isdecimal, os.listdir("/proc")):
-        with suppress(OSError):
-            if f"guest={name},debug-threads=on".encode() in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0"):
-                for thread in os.listdir(f"/proc/{process}/task"):
-                    comm = Path(f"/proc/{process}/task/{thread}/comm").read_text().strip()
-                    found[comm] = sorted(os.sched_getaffinity(int(thread)))
-    return found
+def affinities(process: int) -> dict[str, list[int]]:
+    """The CPUs that the threads of a process may run on, by the threads' names, as the kernel says."""
+    threads = Path(f"/proc/{process}/task").iterdir()
+    return {(each / "comm").read_text().strip(): sorted(os.sched_getaffinity(int(each.name))) for each in threads}
 
 
 # -- CPUs
 
 
-def test_pinned_cpus_are_those_that_the_kernel_lets_the_threads_run_on(running: Hypervisor) -> None:
+def test_pinned_cpus_are_those_that_the_kernel_lets_the_threads_run_on(running: Hypervisor, libvirtd: Libvirtd) -> None:
     domain = running.domain
     every = domain.emulatorpin("guest")
     last = every[-1]
@@ -107,7 +101,7 @@ def test_pinned_cpus_are_those_that_the_kernel_lets_the_threads_run_on(running: 
     assert domain.vcpupin("guest", 1) == {1: [last]}
     assert domain.emulatorpin("guest", live=True) == (every[:-1] or every)
     assert domain.iothreadinfo("guest") == {1: every, 2: [last]}
-    threads = affinities("guest")
+    threads = affinities(*libvirtd.qemu("guest"))
     assert threads["CPU 1/TCG"] == threads["IO iothread2"] == [last]
     assert threads["CPU 0/TCG"] == threads["IO iothread1"] == every
     assert domain.vcpuinfo("guest")[1]["cpu_affinity"] == [last]

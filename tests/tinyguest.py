@@ -28,7 +28,9 @@ from typing import Any
 
 import kvm
 
-MODULES = "virtio_pci virtio_blk virtio_net virtio_console virtio_balloon virtio_scsi sd_mod evdev button ext4"
+MODULES = (
+    "virtio_pci virtio_blk virtio_net virtio_console virtio_balloon virtio_mem virtio_scsi sd_mod evdev button ext4"
+)
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -65,7 +65,7 @@ class CommandTimeoutError(KvmError, TimeoutError):
 
 
 class CancelledError(KvmError):
-    """The job was cancelled: what it was about goes on as if it had not been begun."""
+    """The job was cancelled: a domain goes on as if it had not been begun; what was being written may be in part."""
 
 
 class NoVirshError(KvmError):

@@ -88,6 +88,12 @@ class Events(Generic[D]):
             self.close()
         return self._reader.read(record, self._known)
 
+    def within(self, seconds: float) -> Event[D] | None:
+        """The next event, or None if there is none in so many seconds, or none any more."""
+        moment = time.monotonic() + seconds
+        record = self._stream.take(moment if self._deadline is None else min(moment, self._deadline))
+        return None if record is None else self._reader.read(record, self._known)
+
     def __enter__(self) -> Self:
         return self
 

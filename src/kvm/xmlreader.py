@@ -66,7 +66,7 @@ def _read(
         if attributes:
             parts = iter(attributes)
             for attribute in parts:
-                value["@" + attribute] = next(parts)
+                value[f"@{attribute}"] = next(parts)
         place = place[1].get(name, UNKNOWN)
         first = len(texts)
         if first > _MANY:
@@ -95,7 +95,7 @@ def _read(
         value = pop()
         if name not in value:
             value[name] = [content] if name in place[0] else content
-        elif isinstance(found := value[name], list):
+        elif type(found := value[name]) is list:
             found.append(content)
         else:
             value[name] = [found, content]

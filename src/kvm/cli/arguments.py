@@ -35,6 +35,13 @@ MAY_BE_ASKED_FOR = {("set-user-password", "password")}
 """Options that virsh requires and kvmctl does not: without them it asks."""
 
 
+COMMANDS = {"top": "top filter*. delay= count# sort= reverse all batch"}
+"""Commands that are kvmctl's own, in the form of METHODS."""
+
+SHORT = {"top": {"-d": "--delay", "-n": "--count", "-b": "--batch"}}
+"""Short options of such commands, behind their names."""
+
+
 class UsageError(Exception):
     """The command line is not one; what to say about it."""
 
@@ -87,14 +94,16 @@ class Invocation:
 
 def options_of(command: str) -> list[Option]:
     """The options of a command, in virsh's order."""
-    if command not in METHODS:
-        raise UsageError(f"there is no command {command!r}{_suggestion(command, METHODS)}; see kvmctl --help")
-    return [Option(told) for told in METHODS[command].split()[1:]]
+    told = METHODS.get(command) or COMMANDS.get(command)
+    if told is None:
+        among = [*METHODS, *COMMANDS]
+        raise UsageError(f"there is no command {command!r}{_suggestion(command, among)}; see kvmctl --help")
+    return [Option(each) for each in told.split()[1:]]
 
 
 def method_of(command: str) -> tuple[str, str]:
-    """The group and the method of a command."""
-    group, _, method = METHODS[command].split()[0].partition("@")[0].partition(".")
+    """The group and the method of a command; those of kvmctl's own have none."""
+    group, _, method = METHODS.get(command, "").partition(" ")[0].partition("@")[0].partition(".")
     return group, method
 
 
@@ -112,6 +121,8 @@ def parsed(words: list[str]) -> Invocation:
     left, ended = list(reversed(words)), False
     while left:
         word = left.pop()
+        if not ended and (long := SHORT.get(asked.command, {}).get(word[:2])):
+            word = f"{long}={word[2:]}" if word[2:] else long
         name, has_value, value = word.partition("=")
         if ended or word == "-" or not word.startswith("-"):
             if not asked.command:

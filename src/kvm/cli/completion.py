@@ -9,7 +9,18 @@ from __future__ import annotations
 import os
 import sys
 
-from kvm.cli.arguments import FLAGS, FORMATS, OWN, Invocation, Option, UsageError, method_of, options_of
+from kvm.cli.arguments import (
+    COMMANDS,
+    FLAGS,
+    FORMATS,
+    OWN,
+    SHORT,
+    Invocation,
+    Option,
+    UsageError,
+    method_of,
+    options_of,
+)  # fmt: skip
 from kvm.cli.methods_generated import METHODS
 
 SECONDS = 3
@@ -102,7 +113,7 @@ def candidates(words: list[str]) -> list[str]:
     if current.startswith("-") and not state.ended:
         return _starting(current, state.flags())
     if not state.asked.command:
-        return _starting(current, list(METHODS))
+        return _starting(current, [*METHODS, *COMMANDS])
     return _starting(current, state.values_by_place())
 
 
@@ -126,6 +137,7 @@ class _State:
         elif word == "--":
             self.ended = True
         elif word.startswith("-") and not self.ended:
+            word = SHORT.get(self.asked.command, {}).get(word, word)
             name, has_value, value = word.partition("=")
             if has_value:
                 self._give(name, value)
@@ -135,7 +147,7 @@ class _State:
                 self.asked.options[name.lstrip("-")] = True
         elif not self.asked.command:
             self.asked.command = word
-            if word in METHODS:
+            if word in METHODS or word in COMMANDS:
                 self.options = {option.name: option for option in options_of(word)}
         elif option := self._next():
             self.asked.options[option.name] = word
@@ -184,11 +196,15 @@ class _State:
     def _values(self, option: str) -> list[str]:
         """The names that there are, asked of the hypervisor that the words before name."""
         command = self.asked.command
+        if command == "top" and option == "sort":
+            from kvm.cli.top.rates import SORTS
+
+            return list(SORTS)
         group = method_of(command)[0]
         asks = {
             "domain": "domain", "network": "network", "pool": "pool", "vol": "volume", "secret": "secret",
             "nwfilter": "nwfilter", "snapshotname": "snapshot", "checkpointname": "checkpoint", "device": "nodedev",
-            "interface": "interface", "bridge": "interface",
+            "interface": "interface", "bridge": "interface", "filter": "domain",
         }.get(option)  # fmt: skip
         if (asks == "interface" and group != "interface") or (asks == "nodedev" and group != "nodedev"):
             return []
@@ -203,7 +219,7 @@ class _State:
         from kvm.cli.hosts import targets
 
         (target, *_), _ = targets(self.asked)
-        with target.opened(lambda _: None) as hypervisor, hypervisor.set_controls(timeout=SECONDS):
+        with target.opened() as hypervisor, hypervisor.set_controls(timeout=SECONDS):
             if kind in ("domain", "network", "pool"):
                 return list(getattr(hypervisor, kind).list(all=True))
             if kind == "volume":

@@ -41,12 +41,16 @@ class Target:
     `opened` is given what takes note of a Remote before that connects.
     """
 
-    def __init__(self, name: str, opened: Callable[[Note], AbstractContextManager[Hypervisor]]) -> None:
+    def __init__(self, name: str, opened: Callable[..., AbstractContextManager[Hypervisor]]) -> None:
         self.name = name
         self.opened = opened
 
 
 Note = Callable[[unix.Remote], object]
+
+
+def unnoted(_: unix.Remote) -> None:
+    """What takes no note."""
 
 
 def targets(asked: Invocation) -> tuple[list[Target], bool]:
@@ -69,23 +73,18 @@ def targets(asked: Invocation) -> tuple[list[Target], bool]:
     return [Target(name, _reached(name, asked)) for name in names], len(names) > 1
 
 
-def _lent(hypervisor: Hypervisor) -> Callable[[Note], AbstractContextManager[Hypervisor]]:
+def _lent(hypervisor: Hypervisor) -> Callable[..., AbstractContextManager[Hypervisor]]:
     @contextmanager
-    def opened(note: Note) -> Iterator[Hypervisor]:
-        host = hypervisor.host
-        if isinstance(host, unix.Remote):
-            note(host)
+    def opened(note: Note = unnoted) -> Iterator[Hypervisor]:
+        if isinstance(hypervisor.host, unix.Remote):
+            note(hypervisor.host)
         with hypervisor:
-            try:
-                yield hypervisor
-            finally:
-                if isinstance(host, unix.Remote):
-                    host.disconnect()
+            yield hypervisor
 
     return opened
 
 
-def _reached(place: str, asked: Invocation) -> Callable[[Note], AbstractContextManager[Hypervisor]]:
+def _reached(place: str, asked: Invocation) -> Callable[..., AbstractContextManager[Hypervisor]]:
     """How to reach the hypervisor at ``[USER@]HOST[:PORT]``, as ssh would."""
     user, _, rest = place.rpartition("@")
     host, colon, port = rest.rpartition(":")
@@ -93,7 +92,7 @@ def _reached(place: str, asked: Invocation) -> Callable[[Note], AbstractContextM
         host, port = rest, ""
 
     @contextmanager
-    def opened(note: Note) -> Iterator[Hypervisor]:
+    def opened(note: Note = unnoted) -> Iterator[Hypervisor]:
         remote = unix.Remote()
         note(remote)
         remote.connect(
@@ -107,7 +106,7 @@ def _reached(place: str, asked: Invocation) -> Callable[[Note], AbstractContextM
 
 def on_one(target: Target, call: Callable[[Target, Hypervisor], T]) -> T | Exception:
     """What `call` returns or raises, in this thread: for what takes the terminal."""
-    return _called(target, call, lambda _: None)
+    return _called(target, call, unnoted)
 
 
 def _called(target: Target, call: Callable[[Target, Hypervisor], T], note: Note) -> T | Exception:
@@ -163,7 +162,7 @@ class Calls:
                         yield from self._ended(threads, said)
                         raise EndedError(told)
                     yield told
-                for thread in threads:
+                for thread in (*threads, *self._enders()):
                     thread.join()
             finally:
                 self._end(threads)
@@ -182,13 +181,19 @@ class Calls:
         told += [said.get() for _ in range(said.qsize())]
         yield from (each for each in told if not isinstance(each, int))
 
+    def _enders(self) -> list[threading.Thread]:
+        """Threads that end the connections, started."""
+        enders = [threading.Thread(target=each.disconnect, daemon=True) for each in list(self._remotes)]
+        for thread in enders:
+            thread.start()
+        return enders
+
     def _end(self, threads: list[threading.Thread]) -> None:
         """End all that runs for us, there and here."""
         self.cancelled.set()
         deadline = time.monotonic() + PATIENCE
         while _live(threads) and time.monotonic() < deadline:
-            enders = [threading.Thread(target=each.disconnect, daemon=True) for each in list(self._remotes)]
-            _started(enders)
+            enders = self._enders()
             while _live(enders) and time.monotonic() < deadline:
                 time.sleep(_GLANCE)
             _end_children()
@@ -207,11 +212,6 @@ def _live(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
     return [thread for thread in threads if thread.is_alive()]
 
 
-def _started(threads: Iterable[threading.Thread]) -> None:
-    for thread in threads:
-        thread.start()
-
-
 def _end_children() -> None:
     """Ask what this program has started on this machine to end; each has a process group of its own."""
     for task in os.listdir("/proc/self/task"):
@@ -221,3 +221,10 @@ def _end_children() -> None:
             for child in children:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(int(child), signal.SIGTERM)
+
+
+def end(hypervisor: Hypervisor) -> None:
+    """End all that runs on a hypervisor's host for us."""
+    if isinstance(hypervisor.host, unix.Remote):
+        hypervisor.host.disconnect()
+    hypervisor.close()

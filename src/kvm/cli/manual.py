@@ -66,6 +66,45 @@ EXAMPLES = {
     "kvmctl dumpxml web1 > web1.xml; kvmctl define web1.xml": "a configuration, there and back",
 }
 
+TOP = """\
+kvmctl top [OPTIONS] [FILTER]...
+
+What guests do: CPU, memory, disk and network, on all hosts that are given, live, as top(1) shows processes.
+FILTER: words; only guests are shown that have all of them in their host, name or state.
+
+  -d, --delay SECONDS   the time between two looks (1)
+  -b, --batch           text instead of a screen; so it is without a terminal, and with -n and -o
+  -n, --count NUMBER    end after so many samples
+      --sort KEY        cpu (the default), memory, disk, network, or any figure by its name in JSON
+      --reverse         the least first
+      --all             guests that are shut off as well
+  -o json, -o yaml      a line of JSON, or a document of YAML, for each sample
+
+Keys: c, m, d, n   sort by CPU, memory, disk, network; the same key again, or r, turns the order round
+      N, H, s      sort by name, host, state; < and > by the figure before or behind; or click on a heading
+      /            filter as you type; Enter keeps the filter, Esc ends it
+      a            show guests that are shut off as well, or not
+      p, space     pause, go on
+      +, -         look less or more often
+      arrows, PgUp, PgDn, Home, End, wheel   scroll
+      h, ?         these lines
+      q, Ctrl-C    quit
+
+CPU%    100 is one CPU of the host in full use              (JSON: cpu)
+HOST%   100 is all CPUs of the host in full use             (host_cpu)
+RSS     the host's memory that the guest takes, in bytes    (rss)
+MEM     the memory that the guest has (its balloon)         (memory)
+USED    what the guest itself uses of it, if it tells       (used)
+READ/s, WRIT/s   bytes of its disks a second                (read, write)
+RREQ/s, WREQ/s   requests to its disks a second             (read_requests, write_requests)
+RX/s, TX/s       bytes that it receives and sends a second  (rx, tx)
+
+A figure that nobody knows is -, in JSON null: at the first look, after a restart, or where libvirt does not tell.
+
+Example:  kvmctl -H hv1 -H hv2 top --sort disk web
+          kvmctl top -n 1 -o json | jq '.guests[] | select(.cpu > 50).name'
+"""
+
 
 def page(command: str) -> str:
     """The help for a command, or, without one, for all."""
@@ -75,7 +114,8 @@ def page(command: str) -> str:
 def _overview() -> str:
     width = max(map(len, OPTIONS))
     lines = [f"kvmctl: {SUMMARY}\n\n  {SYNOPSIS}\n\n"]
-    lines.append("Commands, arguments and options are virsh's; `kvmctl COMMAND --help` shows them.\n\n")
+    lines.append("Commands, arguments and options are virsh's; `kvmctl COMMAND --help` shows them. ")
+    lines.append("One is kvmctl's own:\ntop, what guests do, live.\n\n")
     lines += [f"  {name:{width}}  {what}\n" for name, what in OPTIONS.items()]
     lines += [f"\n{heading}\n\n{text}\n" for heading, text in SECTIONS.items()]
     lines += ["\nExamples\n\n", *(f"  {words}\n" for words in EXAMPLES), "\nCommands\n\n", _all()]
@@ -100,6 +140,8 @@ def _all() -> str:
 
 
 def _of_command(command: str) -> str:
+    if command == "top":
+        return TOP
     lines = [f"{usage(command)}\n\n", f"{described(command)}\n"]
     if options := options_of(command):
         explained = _explained_by_virsh(command)

@@ -55,9 +55,9 @@ METHODS = {
         "timeout# pivot keep-overlay async keep-relative bytes"
     ),
     "blockcopy": (
-        "domain.blockcopy@domain.blocks:Blocks domain=!. path=!. dest=. bandwidth#. shallow reuse-external "
-        "blockdev wait verbose timeout# pivot finish async xml=.@ format=. granularity#. buf-size#. bytes "
-        "transient-job synchronous-writes print-xml dest-is-zero"
+        "domain.blockcopy domain=!. path=!. dest=. bandwidth#. shallow reuse-external blockdev wait verbose "
+        "timeout# pivot finish async xml=.@ format=. granularity#. buf-size#. bytes transient-job "
+        "synchronous-writes print-xml dest-is-zero"
     ),
     "blockjob": (
         "domain.blockjob domain=!. path=!. abort async pivot info bytes raw bandwidth#."

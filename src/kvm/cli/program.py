@@ -75,6 +75,11 @@ def _do(asked: Invocation) -> int:
 
 
 def _command(asked: Invocation) -> int:
+    if asked.command == "top":
+        from kvm.cli.top import run as run_top
+
+        with Asked(by_exception):
+            return run_top(asked)
     from kvm.cli.quick import NotQuickError, Quick, may_be_quick
 
     if may_be_quick(asked) and not (asked.output == "table" and _prints_xml(asked)):

@@ -210,7 +210,7 @@ def _of_mapping(value: Mapping[Any, Any], screen: Screen) -> str:
         )
     if any(_is_nested(row) for row in rows):
         return _tree(value, "")
-    width = max((_width(cell(name)) for name in value), default=0)
+    width = max((width_of(cell(name)) for name in value), default=0)
     return "".join(
         f"{_padded(str(cell(name)), width)}  {_coloured(str(name), cell(each), screen)}\n"
         for name, each in value.items()
@@ -273,15 +273,15 @@ def _grid(columns: list[str], rows: list[dict[str, object]], screen: Screen, *, 
         for column in columns
     ]  # fmt: skip
     heading = [column.upper() for column in columns]
-    widths = [max(map(_width, each)) for each in zip(heading, *cells, strict=True)]
+    widths = [max(map(width_of, each)) for each in zip(heading, *cells, strict=True)]
     if screen.width is not None:
         room = screen.width - 2 * (len(columns) - 1)
         if room < sum(min(width, _NARROWEST) for width in widths):
             return _records(heading, cells, screen)
         _fit(widths, room)
-    shown = [_row([(cut, cut) for cut in map(_cut, heading, widths)], widths, right)]
+    shown = [_row([(cut, cut) for cut in map(cut, heading, widths)], widths, right)]
     for row in cells:
-        texts = [_cut(text, width) for text, width in zip(row, widths, strict=True)]
+        texts = [cut(text, width) for text, width in zip(row, widths, strict=True)]
         coloured = [_coloured(column, text, screen) for column, text in zip(columns, texts, strict=True)]
         shown.append(_row(list(zip(texts, coloured, strict=True)), widths, right))
     return "".join(f"{line.rstrip()}\n" for line in shown)
@@ -289,7 +289,7 @@ def _grid(columns: list[str], rows: list[dict[str, object]], screen: Screen, *, 
 
 def _records(heading: list[str], rows: list[list[str]], screen: Screen) -> str:
     """The rows below each other, a line for each cell, where there is no room beside each other."""
-    width = max(map(_width, heading))
+    width = max(map(width_of, heading))
     blocks = (
         "".join(
             f"{_padded(name, width)}  {_coloured(name.lower(), text, screen)}\n"
@@ -304,7 +304,7 @@ def _row(cells: list[tuple[str, str]], widths: list[int], right: list[bool]) -> 
     """One line, of texts and what is shown of them, colours included."""
     parts = []
     for (text, shown), width, is_right in zip(cells, widths, right, strict=True):
-        blanks = " " * (width - _width(text))
+        blanks = " " * (width - width_of(text))
         parts.append(blanks + shown if is_right else shown + blanks)
     return "  ".join(parts)
 
@@ -315,7 +315,7 @@ def _fit(widths: list[int], room: int) -> None:
         widths[widths.index(max(widths))] -= 1
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """How many columns of a terminal a text takes."""
     if text.isascii():
         return len(text)
@@ -326,16 +326,17 @@ def _width(text: str) -> int:
     )
 
 
-def _cut(text: str, width: int) -> str:
-    if _width(text) <= width:
+def cut(text: str, width: int) -> str:
+    """A text that takes no more than so many columns."""
+    if width_of(text) <= width:
         return text
-    while text and _width(text) > width - 1:
+    while text and width_of(text) > width - 1:
         text = text[:-1]
     return text + "…"
 
 
 def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
+    return text + " " * (width - width_of(text))
 
 
 def _coloured(column: str, text: str, screen: Screen) -> str:
@@ -343,8 +344,10 @@ def _coloured(column: str, text: str, screen: Screen) -> str:
 
 
 def _state(text: str, screen: Screen) -> str:
-    if screen.colours:
-        for code, states in _COLOURS.items():
-            if text in states:
-                return f"\x1b[{code}m{text}\x1b[0m"
-    return text
+    code = colour_of(text) if screen.colours else None
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
+def colour_of(state: str) -> str | None:
+    """The colour of a state, as a terminal is told it."""
+    return next((code for code, states in _COLOURS.items() if state in states), None)

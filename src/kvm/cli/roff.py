@@ -36,6 +36,7 @@ def man_page(version: str) -> str:
         for command in METHODS:
             if method_of(command)[0] == group:
                 lines += _command(command)
+    lines += [".SH LIVE", ".nf", *map(_text, manual.TOP.splitlines()), ".fi"]
     lines += [".SH SEE ALSO", ".BR virsh (1),", ".BR ssh (1),", ".BR jq (1)"]
     return "\n".join(lines) + "\n"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from kvm import xml
 from kvm.groups.caller import Caller
 from kvm.virsh.command import Command
-from kvm.virsh.plan import acting, editing, listing, reading
+from kvm.virsh.plan import Plan, acting, after, editing, listing, reading
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -69,10 +69,14 @@ class Group:
         """The result of a command that changes something."""
         return self._caller.call(acting(Command(command, options, reads=False), check=self._caller.check))
 
-    def _act_long(self, command: str, job: Job, /, **options: object) -> Result:
-        """The result of a command that is a `job`. Whether virsh is ``verbose`` is decided by its progress."""
+    def _act_long(self, command: str, job: Job, before: Plan[None] | None = None, /, **options: object) -> Result:
+        """The result of a command that is a `job`, and what is to be found out `before` it begins.
+
+        Whether virsh is ``verbose`` is decided by its progress.
+        """
         given = {name: value for name, value in options.items() if name != "verbose"}
-        return self._caller.call(acting(Command(command, given, reads=False, job=job), check=self._caller.check))
+        plan = acting(Command(command, given, reads=False, job=job), check=self._caller.check)
+        return self._caller.call(plan if before is None else after(before, plan))
 
     def _edit(
         self, tag: str, read: Command, define: str, function: xml.Editor, /, as_: str = "file", **options: object

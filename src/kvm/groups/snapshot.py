@@ -16,6 +16,7 @@ from kvm import table, text, xml
 from kvm.errors import AlreadyExistsError, InvalidArgumentError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.virsh.command import Command
+from kvm.virsh.jobs import Cancel, Job, Progress
 from kvm.virsh.plan import Lookup, Plan, acting, checked, editing, resolved
 from unix.result import Result
 
@@ -106,6 +107,9 @@ class Snapshot(Group):
         self,
         domain: str | int,
         xmlfile: xml.Document | None = None,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
         **options: Unpack[options.SnapshotCreateOptions],
     ) -> Result:
         """Take a snapshot. virsh: ``snapshot-create``.
@@ -116,9 +120,13 @@ class Snapshot(Group):
         its file systems, ``live=True`` lets the guest run meanwhile, ``reuse_external=True`` takes files that exist,
         ``no_metadata=True`` does not keep it in libvirt. ``redefine=True`` only tells libvirt of a snapshot that it has
         forgotten, with ``current=True`` as the current one; ``validate=True`` checks `xmlfile` against the schema.
+
+        `progress` and `cancel` as with `Domain.migrate`, if the memory goes to a file of its own. Of a snapshot within
+        the disks libvirt tells nothing, and cannot abort it: `progress` is called in the end, with 1.0, and what was
+        to be cancelled is done.
         """
         given = None if xmlfile is None else xml.document("domainsnapshot", xmlfile)
-        return self._act("snapshot-create", domain=domain, xmlfile=given, **options)
+        return self._act_long("snapshot-create", Job(progress, cancel), domain=domain, xmlfile=given, **options)
 
     @overload
     def create_as(
@@ -128,6 +136,8 @@ class Snapshot(Group):
         description: str | None = None,
         *,
         print_xml: Literal[False] = False,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
         **options: Unpack[options.SnapshotCreateAsOptions],
     ) -> Result: ...
     @overload
@@ -147,6 +157,8 @@ class Snapshot(Group):
         description: str | None = None,
         *,
         print_xml: bool = False,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
         **options: Unpack[options.SnapshotCreateAsOptions],
     ) -> Result | xml.Conf:
         """Take a snapshot, described by arguments. virsh: ``snapshot-create-as``.
@@ -157,7 +169,9 @@ class Snapshot(Group):
         back.
         """
         given = {"domain": domain, "name": name, "description": description, **options}
-        return self._act_or_print(xml.conf, "snapshot-create-as", print_xml, **given)
+        if print_xml:
+            return self._read("snapshot-create-as", xml.conf, print_xml=True, **given)
+        return self._act_long("snapshot-create-as", Job(progress, cancel), **given)
 
     @overload
     def current(

@@ -11,6 +11,8 @@ from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputErro
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command, failure
+from kvm.virsh.jobs import Cancel, Copy, Job
+from kvm.virsh.jobs import Progress as JobProgress
 from kvm.virsh.plan import Lookup, Plan, checked
 from kvm.virsh.transfer import Download, Progress, Source, Target, Upload
 from unix.result import Result
@@ -66,22 +68,45 @@ class Volume(Group):
 
     @overload
     def clone(
-        self, vol: str, newname: str, *, print_xml: Literal[False] = False, **options: Unpack[options.VolCloneOptions]
+        self,
+        vol: str,
+        newname: str,
+        *,
+        print_xml: Literal[False] = False,
+        progress: JobProgress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.VolCloneOptions],
     ) -> Result: ...
     @overload
     def clone(
         self, vol: str, newname: str, *, print_xml: Literal[True], **options: Unpack[options.VolCloneOptions]
     ) -> xml.Conf: ...
     def clone(
-        self, vol: str, newname: str, *, print_xml: bool = False, **options: Unpack[options.VolCloneOptions]
+        self,
+        vol: str,
+        newname: str,
+        *,
+        print_xml: bool = False,
+        progress: JobProgress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.VolCloneOptions],
     ) -> Result | xml.Conf:
         """Copy a volume to a new one in the same pool. virsh: ``vol-clone``.
 
         ``reflink=True`` shares blocks with the old one where the file system can, ``prealloc_metadata=True`` allocates
         the metadata of an image. With ``print_xml=True`` nothing is created: what the copy would be comes back as
         a dict.
+
+        `progress` is called with an estimate of how much is done, from 0.0 to 1.0: what is allocated for the copy by
+        now, of what the volume takes up. If all is allocated at once, as from raw to raw, that is only in the end.
+        libvirt cannot abort a copy. With `cancel`, or after the ``timeout`` control, it is left to go on, and the error
+        says that its outcome is not known.
         """
-        return self._act_or_print(xml.conf, "vol-clone", print_xml, vol=vol, newname=newname, **options)
+        if print_xml:
+            return self._read("vol-clone", xml.conf, vol=vol, newname=newname, print_xml=True, **options)
+        job, pool = Job(progress, cancel), options.get("pool")
+        before = _measured(job, {"vol": vol, "pool": pool}, pool, newname)
+        return self._act_long("vol-clone", job, before, vol=vol, newname=newname, **options)
 
     @overload
     def conf(self, vol: str, *, xpath: None = None, **options: Unpack[options.VolDumpxmlOptions]) -> xml.Conf: ...
@@ -169,13 +194,24 @@ class Volume(Group):
         )
 
     def create_from(
-        self, pool: str, file: xml.Document, vol: str, **options: Unpack[options.VolCreateFromOptions]
+        self,
+        pool: str,
+        file: xml.Document,
+        vol: str,
+        *,
+        progress: JobProgress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.VolCreateFromOptions],
     ) -> Result:
         """Create a volume with the content of another, `vol` (in ``inputpool``). virsh: ``vol-create-from``.
 
-        `file` and `prealloc_metadata` as with `create`, `reflink` as with `clone`.
+        `file` and `prealloc_metadata` as with `create`, `reflink`, `progress` and `cancel` as with `clone`.
         """
-        return self._act("vol-create-from", pool=pool, file=xml.document("volume", file), vol=vol, **options)
+        conf = xml.document("volume", file)
+        name = xml.parse(conf).findtext("name") if isinstance(conf, bytes) else None
+        job = Job(progress, cancel)
+        before = _measured(job, {"vol": vol, "pool": options.get("inputpool")}, pool, name)
+        return self._act_long("vol-create-from", job, before, pool=pool, file=conf, vol=vol, **options)
 
     def delete(self, vol: str, **options: Unpack[options.VolDeleteOptions]) -> Result:
         """Delete a volume and what is in it; ``delete_snapshots=True``: with its snapshots. virsh: ``vol-delete``."""
@@ -270,9 +306,32 @@ class Volume(Group):
         end = Upload(file, f"volume {vol!r}", length=length, sparse=sparse, progress=progress)
         return self._act("vol-upload", vol=vol, file=end, pool=pool, offset=offset, length=length)
 
-    def wipe(self, vol: str, **options: Unpack[options.VolWipeOptions]) -> Result:
-        """Overwrite a volume with zeros, or by an ``algorithm`` such as ``'random'``. virsh: ``vol-wipe``."""
-        return self._act("vol-wipe", vol=vol, **options)
+    def wipe(
+        self,
+        vol: str,
+        *,
+        progress: JobProgress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.VolWipeOptions],
+    ) -> Result:
+        """Overwrite a volume with zeros, or by an ``algorithm`` such as ``'random'``. virsh: ``vol-wipe``.
+
+        libvirt does not tell how far it is: `progress` is called in the end, with 1.0. Nor can it abort it: with
+        `cancel`, or after the ``timeout`` control, it is left to go on, as with `clone`.
+        """
+        return self._act_long("vol-wipe", Job(progress, cancel), vol=vol, **options)
+
+
+def _measured(job: Job, source: Mapping[str, object], pool: str | None, name: str | None) -> Plan[None]:
+    """Tell a job what it copies, if anybody wants to know how far it is: a volume, to `name` in `pool`."""
+    if job.progress is None or name is None:
+        return
+    info = Command("vol-info", {**source, "bytes": True})
+    told, home = yield Lookup((info, Command("vol-pool", {"vol": source["vol"]})))
+    pool = pool or (_whole(home.stdout) if home.status else None)
+    size = _info(told.stdout).get("allocation") if told.status else None  # otherwise the job will fail, and say why
+    if pool and size:
+        job.copy = Copy(pool, name, size)
 
 
 def _size(given: int | str | None) -> int | str | None:

@@ -71,19 +71,6 @@ class Command:
         """What virsh shall find in files: the first on standard input, where `words` has it look for each."""
         return [value for value in self.options.values() if isinstance(value, bytes)]
 
-    def aborting(self) -> Command:
-        """The command that aborts the job that this one is."""
-        which = {name: self.options[name] for name in ("domain", "path") if name in self.options}
-        if "path" in which:
-            return Command("blockjob", {**which, "abort": True}, reads=False)
-        return Command("domjobabort", which, reads=False)
-
-    def asking(self) -> Command | None:
-        """The command that tells which job a domain has, if this one is such a job."""
-        if "path" in self.options:
-            return None
-        return Command("domjobinfo", {"domain": self.options["domain"], "rawstats": True})
-
     def transfer(self) -> Transfer | None:
         """What is transferred, if the command does that."""
         from kvm.virsh.transfer import Transfer

@@ -36,6 +36,9 @@ LONG = _names(
 )
 """Not for the prompt, where others would wait for them, unless the driver has its state in that one virsh."""
 
+GO_ON = {"backup-begin"}
+"""virsh ends when they have begun, and has nothing that waits for their end."""
+
 WITHOUT_ZONE = {"net-dhcp-leases"}
 """They print local time and do not say of which zone, so they are to run in UTC."""
 

@@ -44,6 +44,12 @@ def acting(command: Command, *, check: bool) -> Plan[Result]:
     return checked(command, result) if check else result
 
 
+def after(before: Plan[None], plan: Plan[T]) -> Plan[T]:
+    """`plan`, once what it needs has been found out."""
+    yield from before
+    return (yield from plan)
+
+
 def listing(rows: Command, names: Command, shape: type[T]) -> Plan[dict[str, T]]:
     """A table by name, as TypedDicts `shape`; `names` is the command that prints the exact names, a line each."""
     for _ in range(3):

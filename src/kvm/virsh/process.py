@@ -16,7 +16,7 @@ import unix
 from kvm import errors
 from kvm.virsh import manners
 from kvm.virsh.environment import EVERY_VIRSH
-from kvm.virsh.jobs import Job, OthersJobError, OutOfTimeError, Watch, without_progress
+from kvm.virsh.jobs import Job, NotAbortedError, OutOfTimeError, Outside, Watch, without_progress
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class OneProcessEach:
         doubt = "" if reads else unknown(words[0])
         return self._judged(words, lambda argv: self._host.run(argv, input=data), reads=reads, doubt=doubt)
 
-    def run_job(self, words: Sequence[str], data: bytes | None, job: Job, abort: Callable[[], Result]) -> Result:
-        """Run virsh with the words of a command that is a job; `abort` aborts it."""
+    def run_job(self, words: Sequence[str], data: bytes | None, job: Job, outside: Outside) -> Result:
+        """Run virsh with the words of a command that is a job, which `outside` sees as well."""
         timeout = cast(float | None, self._host.get_control("timeout")) or None
-        watch = Watch(job, abort, timeout)
+        watch = Watch(job, outside, timeout, asks=job.is_silent(words[0]))
         pieces = None if data is None else (data,)
 
         def run(argv: Sequence[str]) -> Result:
@@ -61,10 +61,15 @@ class OneProcessEach:
         if job.is_cancelled():
             return Result(1, "", "error: it was cancelled before it was begun\n")
         try:
-            return watch.judged(self._judged(job.asked(words), run, reads=False, doubt=unknown(words[0])))
+            result = self._judged(job.asked(words), run, reads=False, doubt=unknown(words[0]))
+            if result.status and words[0] in manners.GO_ON:
+                if not job.waits or outside.is_endless():
+                    return result
+                result = watch.follow(result)
+            return watch.judged(result)
         except OutOfTimeError:
             return timed_out(timeout or 0, unknown(words[0]))
-        except OthersJobError as error:
+        except NotAbortedError as error:
             if job.is_cancelled():
                 return Result(255, "", f"error: {error}{unknown(words[0])}\n")
             return timed_out(timeout or 0, f"; {error}{unknown(words[0])}")
@@ -72,7 +77,7 @@ class OneProcessEach:
             raise
         except BaseException as error:
             if watch.has_begun:
-                error.add_note(f"virsh {words[0]}: {_aborted(abort) or f'whether {words[0]} was done is not known'}")
+                error.add_note(f"virsh {words[0]}: {_aborted(outside) or f'whether {words[0]} was done is not known'}")
             raise
 
     def transfer(self, words: Sequence[str], transfer: Transfer) -> Result:
@@ -162,10 +167,10 @@ def lost(why: str, doubt: str) -> Result:
     return Result(255, "", f"error: {why}{doubt}\n")
 
 
-def _aborted(abort: Callable[[], Result]) -> str:
+def _aborted(outside: Outside) -> str:
     """Abort a job whose virsh has been ended; what is to be said if libvirt has taken note of that."""
-    with contextlib.suppress(OthersJobError, errors.KvmError):
-        if abort().status:
+    with contextlib.suppress(NotAbortedError, errors.KvmError):
+        if outside.abort().status:
             return "libvirt was told to abort it"
     return ""
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, cast
 import unix
 from kvm.errors import ConnectionLostError, InvalidArgumentError, KvmError, NoVirshError
 from kvm.virsh import manners, prompt
+from kvm.virsh.another import AnotherVirsh
 from kvm.virsh.command import STDIN, Command, failure
-from kvm.virsh.jobs import has_begun
 from kvm.virsh.plan import checked
 from kvm.virsh.process import OneProcessEach, as_virsh_wants, lost, no_virsh, timed_out, unknown, unreached
 from kvm.virsh.session import Session
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 _TO_FILE = 'umask 077; file=$(mktemp 2> /dev/null || TMPDIR=/tmp mktemp) && cat > "$file" && printf %s "$file"'
 """Puts standard input into a file that only this user can read, and tells its name."""
-
-_TO_ABORT = 5
-"""Seconds that libvirt has to take note that a job is to be aborted."""
 
 Early = Callable[[int, Result], None]
 
@@ -162,20 +159,11 @@ class Runner:
 
     def _in_process_of_its_own(self, line: _Line, data: bytes | None) -> Result:
         if (command := line.command) and command.job:
-            return self._processes.run_job(line.words, data, command.job, lambda: self._abort(command))
+            outside = AnotherVirsh(self._host, lambda question: self.run([question])[0], command)
+            return self._processes.run_job(line.words, data, command.job, outside)
         result = self._processes.run_words(line.words, data, reads=line.reads)
         again = line.reads and _is_lost(line, result)
         return self._processes.run_words(line.words, data, reads=True) if again else result
-
-    def _abort(self, command: Command) -> Result:
-        """Have libvirt abort a job, if it has begun; `OthersJobError` if it is somebody else's that has."""
-        with self._host.set_controls(timeout=_TO_ABORT):
-            if asking := command.asking():
-                (told,) = self.run([asking])
-                if not told.status or not has_begun(command.name, told.stdout):
-                    return Result(1, "", told.stderr)
-            (result,) = self.run([command.aborting()])
-            return result
 
     def _transferred(self, line: _Line, transfer: Transfer) -> Result:
         """Run a command that transfers a file; what a driver in virsh has to show comes by a file."""

@@ -132,6 +132,9 @@ class Blocks(Group):
         backupxml: xml.Document | None = None,
         checkpointxml: xml.Document | None = None,
         *,
+        wait: bool = False,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
         reuse_external: bool = False,
         preserve_domain_on_shutdown: bool = False,
     ) -> Result:
@@ -140,10 +143,15 @@ class Blocks(Group):
         `backupxml`: what to put where, as a dict of ``<domainbackup>``, XML, an element or the path of a file on the
         hypervisor; without it each disk into a file beside it. `checkpointxml`: a checkpoint to make with it, of which
         the same holds. ``reuse_external=True``: into files that are there; ``preserve_domain_on_shutdown=True`` (virsh
-        12): a guest that shuts down stays until it is done. Returns before it is: `backup_conf` tells of it.
+        12): a guest that shuts down stays until it is done.
+
+        Returns before it is: `backup_conf` and `jobinfo` tell of it. With ``wait=True`` when it is done, and raises if
+        it has failed; `progress` and `cancel` as with `migrate`, and either waits as well. A backup that others pull
+        goes on until `jobabort`, so it is not waited for.
         """
         flags = {"reuse_external": reuse_external, "preserve_domain_on_shutdown": preserve_domain_on_shutdown}
-        return self._act("backup-begin", domain=domain, **_backup(backupxml, checkpointxml), **flags)
+        job = Job(progress, cancel, waits=wait)
+        return self._act_long("backup-begin", job, domain=domain, **_backup(backupxml, checkpointxml), **flags)
 
     @overload
     def backup_conf(

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import re
-from typing import Any, Literal, TypedDict, Unpack, overload
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kvm import text
-from kvm.errors import CommandTimeoutError, InvalidArgumentError, InvalidStateError, NotFoundError
+from kvm.errors import (
+    AgentError,
+    CommandTimeoutError,
+    InvalidArgumentError,
+    InvalidStateError,
+    KvmError,
+    NotFoundError,
+)
 from kvm.events import (
     LIFECYCLE,
     METADATA_CHANGE,
@@ -21,11 +31,17 @@ from kvm.events import (
     OfQemu,
     kind,
 )
+from kvm.groups.domain import booting
+from kvm.groups.domain.devices import Devices
 from kvm.groups.domain.lifecycle import Lifecycle
 from kvm.groups.domain.monitor import Monitor
 from kvm.groups.domain.saving import JobInfo, _job
+from kvm.groups.network import DhcpLease, _leases
 from kvm.values import Quantity
 from unix.result import Result
+
+if TYPE_CHECKING:
+    from kvm.groups import options_generated as options
 
 
 class RtcChange(TypedDict):
@@ -292,7 +308,7 @@ _OF_QEMU = OfQemu()
 Condition = Literal["domain-inactive", "guest-agent-available"]
 
 
-class DomainEvents(Lifecycle, Monitor):
+class DomainEvents(Lifecycle, Monitor, Devices):
     """What happens to domains."""
 
     @overload
@@ -366,6 +382,49 @@ class DomainEvents(Lifecycle, Monitor):
             return Result(0, "condition fulfilled\n", "")
         return self._late(f"await: {condition} of {domain} has not come true within {timeout:g} s")
 
+    def start(
+        self,
+        domain: str | int,
+        *,
+        wait: Literal["agent", "address"] | None = None,
+        timeout: float = 120,
+        **options: Unpack[options.StartOptions],
+    ) -> Result:
+        """Start a domain that is defined, from its managed save if it has one. virsh: ``start``.
+
+        ``paused=True`` starts it without running it, ``force_boot=True`` discards a managed save.
+
+        Returns when it runs, and its guest has yet to boot. With ``wait='agent'`` it returns when the guest's agent is
+        there, which libvirt tells at once; `AgentError`, and nothing is started, if the domain has no channel for one.
+        With ``wait='address'`` when the guest has an address, the last line of the Result's `stdout`: one that its
+        agent tells, not that of a loopback nor a link-local one, or one that a network of libvirt's has leased to it
+        since then. libvirt tells nobody of these, so they are looked for twice a second.
+
+        `CommandTimeoutError` after `timeout` seconds, and `InvalidStateError` at once if the domain stops meanwhile.
+        Both say that it was started; after the first it runs on.
+        """
+        if wait is None:
+            return self._act("start", domain=domain, **options)
+        if wait not in ("agent", "address"):
+            raise InvalidArgumentError(f"virsh start: it waits for 'agent' or 'address', not for {wait!r}")
+        if options.get("paused"):
+            raise InvalidArgumentError("virsh start: a guest that is paused does not boot, so nothing comes of waiting")
+        with self.event(domain) as events:
+            conf = self.conf(domain, inactive=True)
+            if wait == "agent" and not booting.has_agent(conf):
+                why = f"start: {domain} has no channel for a guest agent, and was not started"
+                return self._failed(AgentError, why)
+            goes_on = not options.get("force_boot") and self.info(domain).get("managed_save")
+            leased = self._leases(conf)
+            started = self._act("start", domain=domain, **options)
+            if not started.status:
+                return started
+            try:
+                return self._await_guest(domain, wait, timeout, events, started, conf, [] if goes_on else leased)
+            except KvmError as error:
+                error.add_note(f"{domain} was started")
+                raise
+
     def stop(self, domain: str | int, timeout: float = 30, force: bool = False, *, mode: str | None = None) -> Result:
         """Ask a domain to shut down, as `shutdown` does, and wait until it has.
 
@@ -387,6 +446,50 @@ class DomainEvents(Lifecycle, Monitor):
         said = f"Domain {str(domain)!r} was destroyed: it has not shut down within {timeout:g} s\n"
         return Result(0, said, "") if ended.status else ended
 
+    def _await_guest(
+        self,
+        domain: str | int,
+        wait: str,
+        timeout: float,
+        events: Events[Details],
+        started: Result,
+        conf: Mapping[str, Any],
+        leased: builtins.list[DhcpLease],
+    ) -> Result:
+        deadline = time.monotonic() + timeout
+        while True:
+            if wait == "agent" and self._has_connected_agent(domain):
+                return started
+            if wait == "address" and (address := self._address(domain, conf, leased)):
+                return Result(0, f"{started.stdout}{address}\n", "")
+            event = events.within(_LOOK if wait == "address" else deadline - time.monotonic())
+            if event and event.kind == "lifecycle" and event.details["event"] in ("Stopped", "Crashed"):
+                how = event.details.get("detail", event.details["event"]).lower()
+                return self._failed(InvalidStateError, f"start: {domain} was started, and has stopped again: {how}")
+            if time.monotonic() >= deadline:
+                what = "its guest agent" if wait == "agent" else "an address of its guest"
+                return self._late(f"start: {domain} was started, but {what} was not there within {timeout:g} s")
+
+    def _has_connected_agent(self, domain: str | int) -> bool:
+        return bool(self.conf(domain, xpath=_AGENT))
+
+    def _address(self, domain: str | int, conf: Mapping[str, Any], leased: builtins.list[DhcpLease]) -> str | None:
+        """An address that the guest has now, if it is not from what was `leased` before."""
+        if booting.has_agent(conf):
+            with contextlib.suppress(AgentError, InvalidStateError):
+                if found := booting.reachable(self.ifaddr(domain, source="agent")):
+                    return found
+        return next((lease["address"] for lease in self._leases(conf) if lease not in leased), None)
+
+    def _leases(self, conf: Mapping[str, Any]) -> builtins.list[DhcpLease]:
+        """What the networks of a domain have leased to it."""
+        found: builtins.list[DhcpLease] = []
+        for network, macs in booting.networks(conf).items():
+            with contextlib.suppress(NotFoundError, InvalidStateError):  # then it does not start either
+                every = self._read("net-dhcp-leases", _leases, network=network)
+                found += [lease for lease in every if lease["mac"] in macs]
+        return found
+
     def _await_inactive(self, domain: str | int, timeout: float | None) -> bool:
         with self.event(domain, event="lifecycle", timeout=timeout) as events:
             try:
@@ -398,7 +501,7 @@ class DomainEvents(Lifecycle, Monitor):
 
     def _await_agent(self, domain: str | int, timeout: float | None) -> bool:
         with self.event(domain, event="agent-lifecycle", timeout=timeout) as events:
-            if self.conf(domain, xpath=_AGENT):
+            if self._has_connected_agent(domain):
                 return True
             return any(event.details["state"] == "connected" for event in events)
 
@@ -407,5 +510,13 @@ class DomainEvents(Lifecycle, Monitor):
             raise CommandTimeoutError(f"virsh {message}")
         return Result(255, "", f"error: Timed out during operation: {message}\n")
 
+    def _failed(self, kind: type[KvmError], message: str) -> Result:
+        if self._caller.check:
+            raise kind(f"virsh {message}")
+        return Result(255, "", f"error: {message}\n")
 
-_AGENT = "//channel/target[@name='org.qemu.guest_agent.0'][@state='connected']"
+
+_LOOK = 0.5
+"""Seconds between two looks for an address."""
+
+_AGENT = f"//channel/target[@name='{booting.AGENT}'][@state='connected']"

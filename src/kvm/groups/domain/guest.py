@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, overload
 
 from kvm import table, text
-from kvm.errors import InvalidArgumentError, KvmError, UnreadableOutputError
+from kvm.errors import AgentError, InvalidArgumentError, KvmError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
-from kvm.virsh.command import Command
+from kvm.virsh.command import Command, failure
 from kvm.virsh.plan import Plan, checked, reading, resolved
 from kvm.virsh.transfer import Download
 from unix.result import Result
@@ -120,7 +120,8 @@ class Guest(Group):
     def fsfreeze(self, domain: str | int, **options: Unpack[options.DomfsfreezeOptions]) -> Result:
         """Have a guest write out its file systems and hold all further writes until `fsthaw`. virsh: ``domfsfreeze``.
 
-        ``mountpoint=['/', '/home']``: only these.
+        ``mountpoint=['/', '/home']``: only these. If its agent does not answer in time (`AgentError`), it may still do
+        it when it goes on: then `fsthaw` is due.
         """
         return self._act("domfsfreeze", domain=domain, **options)
 
@@ -165,8 +166,9 @@ class Guest(Group):
         """The name that a guest gives itself. virsh: ``domhostname``.
 
         ``source='lease'`` for the one that it has told a DHCP server of libvirt's, ``'agent'`` for the agent's.
+        `NotFoundError` if it has none, `AgentError` if its agent does not answer.
         """
-        return self._read("domhostname", text.line, domain=domain, **options)
+        return self._caller.call(_hostname({"domain": domain, **options}))
 
     @overload
     def time(self, domain: str | int, *, pretty: bool = ...) -> datetime: ...
@@ -253,6 +255,18 @@ class Guest(Group):
         read = _said if options.get("hmp") else _returned if options.get("return_value") else _answer
         said = cmd if options.get("hmp") else _named(cmd)
         return self._caller.call(reading(_qemu("qemu-monitor-command", domain, said, options), read))
+
+
+def _hostname(options: Mapping[str, object]) -> Plan[str]:
+    """What a guest calls itself. To libvirt a guest whose agent does not answer is one without a name."""
+    command = yield from resolved(Command("domhostname", options))
+    (result,) = yield (command,)
+    if not result.status and options.get("source") != "lease" and "no hostname found" in result.stderr:
+        ask = Command("guestinfo", {"domain": command.options["domain"], "hostname": True})
+        (told,) = yield (ask,)
+        if not told.status and isinstance(error := failure(ask.words(), told), AgentError):
+            raise error
+    return text.line(checked(command, result).stdout)
 
 
 def _screenshot(domain: str | int, screen: int | None) -> Plan[Screenshot]:

@@ -75,13 +75,6 @@ class Lifecycle(Group):
         """
         return self._act("shutdown", domain=domain, **options)
 
-    def start(self, domain: str | int, **options: Unpack[options.StartOptions]) -> Result:
-        """Start a domain that is defined, from its managed save if it has one. virsh: ``start``.
-
-        ``paused=True`` starts it without running it, ``force_boot=True`` discards a managed save.
-        """
-        return self._act("start", domain=domain, **options)
-
     def suspend(self, domain: str | int) -> Result:
         """Stop a domain's CPUs, keeping it in memory. virsh: ``suspend``."""
         return self._act("suspend", domain=domain)

@@ -13,7 +13,8 @@ from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
 from kvm.virsh.jobs import OPERATIONS, Cancel, Job, Progress
-from kvm.xml import Conf, Document, Editor, Node, asked, conf, document, unwrapped
+from kvm.virsh.plan import Lookup, Plan
+from kvm.xml import Conf, Document, Editor, Node, asked, conf, document, root, unwrapped
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -153,13 +154,23 @@ class Saving(Group):
         """
         return self._act_long("save", Job(progress, cancel), domain=domain, file=file, **_with_documents(options))
 
-    def restore(self, file: File, **options: Unpack[options.RestoreOptions]) -> Result:
+    def restore(
+        self,
+        file: File,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[options.RestoreOptions],
+    ) -> Result:
         """Have a domain go on from where it was saved. virsh: ``restore``.
 
         `file` is what `save` has written; ``xml=``, `running` and `paused` as there. Restore it once only: the disks go
-        on, what was saved does not.
+        on, what was saved does not. libvirt does not tell how far it is: `progress` is called in the end, with 1.0.
+        With `cancel`, or after the ``timeout`` control, the domain is destroyed before it goes on, which is libvirt's
+        only way; it can be restored again. Errors as with `migrate`.
         """
-        return self._act("restore", file=file, **_with_documents(options))
+        job = Job(progress, cancel)
+        return self._act_long("restore", job, _whose(file, job), file=file, **_with_documents(options))
 
     @overload
     def save_conf(
@@ -339,6 +350,13 @@ class Saving(Group):
         libvirt from 5.5 on has no longer any driver that can.
         """
         return self._act("qemu-attach", pid=pid)
+
+
+def _whose(file: File, job: Job) -> Plan[None]:
+    """Tell a job which domain it restores from a file, so that it can be aborted."""
+    (result,) = yield Lookup((Command("save-image-dumpxml", {"file": file}),))
+    if result.status:  # otherwise the job will fail, and say why
+        job.domain = root(result.stdout).findtext("uuid")
 
 
 def _with_documents(options: Mapping[str, object]) -> dict[str, object]:

@@ -42,7 +42,9 @@ class Image:
     """Disk images on `host`, by its qemu-img. Without `check` an action that fails returns its Result.
 
     Wherever there are options, `Objects` are among them. An action returns a Result. `format`, `cache`, `quiet` and
-    the like are those of qemu-img; `output` and, where there is a value, `quiet` make no difference.
+    the like are those of qemu-img; `output` and, where there is a value, `quiet` make no difference. `progress` is told
+    how much is done, from 0.0 to 1.0; once `cancel`, such as a `threading.Event`, is set, qemu-img is ended
+    (`CancelledError`).
     """
 
     def __init__(self, host: unix.Host, *, check: bool = True) -> None:

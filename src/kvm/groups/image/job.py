@@ -9,6 +9,7 @@ from typing import cast
 import unix
 from kvm import errors
 from kvm.errors import (
+    CancelledError,
     CannotConnectError,
     CommandTimeoutError,
     ConnectionLostError,
@@ -18,7 +19,8 @@ from kvm.errors import (
 )
 from kvm.groups.image.names import File, Progress, checked_word, file_word, settings_word
 from kvm.groups.image.options import option_words
-from kvm.groups.image.progress import StoppedError, watched
+from kvm.groups.image.progress import StoppedError, WasCancelledError, watched
+from kvm.virsh.jobs import Cancel
 from unix.log import listener
 from unix.result import Result
 from unix.words import encode
@@ -45,6 +47,7 @@ class Job:
         program: str = "qemu-img",
     ) -> None:
         self._progress = cast(Progress | None, given.get("progress"))
+        self._cancel = cast(Cancel | None, given.get("cancel"))
         self.about = "" if about is None else file_word(about) if isinstance(about, Mapping) else checked_word(about)
         self._secrets = cast(Mapping[str, bytes | str], given.get("secrets") or {})
         self._begin = [program, command]
@@ -52,8 +55,8 @@ class Job:
         for number, name in enumerate(self._secrets, _FIRST):
             told = settings_word({"id": name, "format": "base64", "file": f"/dev/fd/{number}"})
             self._options += ["--object", f"secret,{told}"]
-        self._options += option_words(command, shape, {**given, "quiet": None} if self._progress else given)
-        self._options += [*(["-p"] if self._progress else []), *extra]
+        self._options += option_words(command, shape, given if self._progress is None else {**given, "quiet": None})
+        self._options += [*([] if self._progress is None else ["-p"]), *extra]
         if operands is None and about is not None:
             operands = [file_word(about, cast(str | None, given.get("format")))]
         self._operands = [*(operands or []), *more]
@@ -87,9 +90,14 @@ class Job:
             logger.debug("%s", " ".join(self.words))
         try:
             with host.set_controls(locale="C.UTF-8", decode="utf-8"):
-                result = watched(host, words, data, self._progress) if self._progress else host.run(words, input=data)
+                if self._progress is not None or self._cancel is not None:
+                    result = watched(host, words, data, self._progress, self._cancel)
+                else:
+                    result = host.run(words, input=data)
         except StoppedError as error:
             stopped = error.reason
+        except WasCancelledError:
+            return self.error(CancelledError, f"it was cancelled{doubt}")
         except unix.CommandTimeoutError as error:
             return self.error(CommandTimeoutError, f"it did not end within {error.timeout:g} s and was stopped{doubt}")
         except unix.ConnectionLostError as error:

@@ -24,6 +24,7 @@ from kvm.groups.image.names import (
     snapshot_word,
     text_word,
 )
+from kvm.virsh.jobs import Cancel
 from unix.host import Path
 
 
@@ -45,6 +46,7 @@ class AmendOptions(Objects, total=False):
     cache: Annotated[Cache, "-t"]
     force: Annotated[bool, "--force"]
     progress: Progress | None
+    cancel: Cancel | None
     quiet: Annotated[bool, "-q"]
 
 
@@ -104,6 +106,7 @@ class CommitOptions(Objects, total=False):
     base: Annotated[File, "-b", file_word]
     rate_limit: Annotated[Size, "-r"]
     progress: Progress | None
+    cancel: Cancel | None
     quiet: Annotated[bool, "-q"]
 
 
@@ -116,6 +119,7 @@ class CompareOptions(Objects, total=False):
     cache: Annotated[Cache, "-T"]
     force_share: Annotated[bool, "-U"]
     progress: Progress | None
+    cancel: Cancel | None
     quiet: bool
 
 
@@ -143,6 +147,7 @@ class ConvertOptions(Objects, total=False):
     copy_range_offloading: Annotated[bool, "-C"]
     oob_writes: Annotated[bool, "-W"]
     progress: Progress | None
+    cancel: Cancel | None
     quiet: Annotated[bool, "-q"]
 
 
@@ -211,6 +216,7 @@ class RebaseOptions(Objects, total=False):
     compress: Annotated[bool, "-c"]
     force_share: Annotated[bool, "-U"]
     progress: Progress | None
+    cancel: Cancel | None
     quiet: Annotated[bool, "-q"]
 
 

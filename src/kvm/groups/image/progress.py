@@ -1,4 +1,7 @@
-"""How much is done: a run whose percentages, which qemu-img prints as it goes, are told while they come."""
+"""How much is done: a run whose percentages, which qemu-img prints as it goes, are told while they come.
+
+It ends at once when it is cancelled: qemu-img has nothing that it would have to put back.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ from typing import Any, cast
 
 import unix
 from kvm.groups.image.names import Progress
+from kvm.virsh.jobs import Cancel
 from unix.result import Result
+
+_GLANCE = 0.1
+"""Seconds between two looks at whether a run is to be cancelled."""
 
 _PROGRESS = re.compile(rb" {4}\(([0-9.]+)/100%\)\r")
 
@@ -26,10 +33,18 @@ class StoppedError(Exception):
         self.reason = reason
 
 
-def watched(host: unix.Host, words: Sequence[str], data: bytes | None, progress: Progress) -> Result:
-    """Do what `unix.Host.run` does, and tell how much is done."""
+class WasCancelledError(Exception):
+    """It was ended because somebody wanted that."""
+
+
+def watched(
+    host: unix.Host, words: Sequence[str], data: bytes | None, progress: Progress | None, cancel: Cancel | None
+) -> Result:
+    """Do what `unix.Host.run` does, tell how much is done, and end it when that is wanted."""
     from unix.process import TimeoutExpired
 
+    if cancel is not None and cancel.is_set():
+        raise WasCancelledError
     seconds = cast(float | None, host.get_control("timeout"))
     deadline = time.monotonic() + seconds if seconds and seconds != math.inf else None
     try:
@@ -49,7 +64,9 @@ def watched(host: unix.Host, words: Sequence[str], data: bytes | None, progress:
             for pipe in read:
                 ready.register(cast(int, pipe), selectors.EVENT_READ)
             while ready.get_map():
-                events = ready.select(_left(deadline))
+                events = ready.select(_sooner(_left(deadline), None if cancel is None else _GLANCE))
+                if cancel is not None and cancel.is_set():
+                    raise WasCancelledError
                 if not events and deadline is not None and time.monotonic() >= deadline:
                     raise unix.CommandTimeoutError(words, seconds or 0)
                 for key, _ in events:
@@ -58,8 +75,10 @@ def watched(host: unix.Host, words: Sequence[str], data: bytes | None, progress:
                         ready.unregister(key.fileobj)
                     read[cast(Any, key.fileobj)] += chunk
                 for found in _PROGRESS.finditer(read[process.stdout]):
-                    if told != (told := min(float(found[1]) / 100, 1.0)):
-                        _tell(progress, told)
+                    done = min(float(found[1]) / 100, 1.0)
+                    if progress is not None and done != told:
+                        _tell(progress, done)
+                    told = done
                 read[process.stdout] = _PROGRESS.sub(b"", read[process.stdout])
         try:
             return_code = process.wait(_left(deadline))
@@ -76,6 +95,10 @@ def _tell(progress: Progress, fraction: float) -> None:
         progress(fraction)
     except BaseException as error:  # noqa: BLE001  # the caller's own, whatever it is: it goes on as it came
         raise StoppedError(error) from None
+
+
+def _sooner(*seconds: float | None) -> float | None:
+    return min((each for each in seconds if each is not None), default=None)
 
 
 def _left(deadline: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Speed and memory beside libvirt-python, kvm 1.1.1 (a process for each command), and virsh and ssh themselves.
+"""Speed and memory beside libvirt-python, kvm 1.1.1 (a process for each command), and virsh, ssh and scp themselves.
 
 On a real libvirtd of the benchmark's own with 200 defined guests, here and behind a real sshd, whose answers a proxy
 delays to a round trip of 20 ms. Each comparison runs both sides in turn, many times,
@@ -65,6 +65,8 @@ def main() -> None:
         names = compare_here(daemon.uri)
         compare_xml(daemon.uri)
         compare_over_ssh(daemon.uri, sshd, names)
+        compare_streams(daemon.uri, sshd)
+        compare_events(daemon.uri)
     finally:
         sshd.remove()
         daemon.stop()
@@ -172,6 +174,95 @@ def compare_over_ssh(uri: str, sshd: Sshd, names: list[str]) -> None:
             lambda: subprocess.run([*alone, f"cat > {file}.2"], input=data, check=True), 5, "<= 1.25")  # fmt: skip
         row("SSH: `read` of 200 MB / `ssh HOST cat FILE`", lambda: host.read(file),
             lambda: subprocess.run([*alone, f"cat {file}"], capture_output=True, check=True), 5, "<= 1.25")  # fmt: skip
+
+
+def compare_streams(uri: str, sshd: Sshd) -> None:
+    """A volume of 1 GiB from a file and to a file, here and over SSH."""
+    given, got, copy = (sshd.home / name for name in ("given", "got", "copy"))
+    block = os.urandom(1 << 20)
+    with given.open("wb") as file:
+        file.writelines(block for _ in range(1024))
+    (sshd.home / "images").mkdir()
+    virsh = ["virsh", "-c", uri]
+    scp = ["scp", "-q", "-F", "none", "-P", str(sshd.port), "-o", f"IdentityFile={sshd.key}",
+           "-o", f"UserKnownHostsFile={sshd.known_hosts}"]  # fmt: skip
+    there = f"127.0.0.1:{copy}"
+    with kvm.Hypervisor(unix.Local(), uri) as local, sshd.connect() as host, kvm.Hypervisor(host, uri) as remote:
+        local.pool.create_as("bench", "dir", target=str(sshd.home / "images"))
+        local.volume.create_as("bench", "disk", 1 << 30)
+        row("`upload` of 1 GiB / `virsh vol-upload`", lambda: local.volume.upload("disk", given, pool="bench"),
+            lambda: run(*virsh, "vol-upload", "disk", str(given), "bench"), 5, "<= 1.11")  # fmt: skip
+        row("`download` of 1 GiB / `virsh vol-download`", lambda: local.volume.download("disk", got, pool="bench"),
+            lambda: run(*virsh, "vol-download", "disk", str(got), "bench"), 5, "<= 1.11", got)  # fmt: skip
+        row("SSH: `upload` of 1 GiB / `scp`", lambda: remote.volume.upload("disk", given, pool="bench"),
+            lambda: run(*scp, str(given), there), 5, "<= 1.25")  # fmt: skip
+        row("SSH: `download` of 1 GiB / `scp`", lambda: remote.volume.download("disk", got, pool="bench"),
+            lambda: run(*scp, there, str(got)), 5, "<= 1.25", got)  # fmt: skip
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        before = peak()
+        remote.volume.upload("disk", given, pool="bench")
+        remote.volume.download("disk", got, pool="bench")
+        print(f"| SSH: growth while both go on | {(peak() - before) / 1e3:.1f} MB | | | < 32 MB |", flush=True)
+        local.pool.destroy("bench")
+
+
+def peak() -> int:
+    """The most memory that we had, in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+EVENTS = 40
+
+
+def compare_events(uri: str) -> None:
+    """From the time that QEMU gives an event to the iterator's next, and to the line on a terminal, in turn."""
+    guest = {"@type": "qemu", "name": "noisy", "memory": 8192, "os": {"type": {"@arch": "x86_64", "#text": "hvm"}}}
+    with kvm.Hypervisor(unix.Local(), uri) as hypervisor:
+        hypervisor.domain.create(guest)
+        pairs = []
+        for _ in range(5):
+            with hypervisor.domain.event("noisy", event="lifecycle") as events:
+                ours = delays(hypervisor, lambda: next(events))
+            with shown_events(uri) as line:
+                pairs.append((ours, delays(hypervisor, line)))
+        hypervisor.domain.destroy("noisy")
+    mine, other = (statistics.median(times) for times in zip(*pairs, strict=True))
+    show("an event / `virsh event` on a terminal", mine, other, statistics.median(a / b for a, b in pairs), "<= 2")
+
+
+def delays(hypervisor: kvm.Hypervisor, take: Callable[[], object]) -> float:
+    """How long it takes, in the median, until an event is taken."""
+    seen = []
+
+    def follow() -> None:
+        for _ in range(EVENTS):
+            take()
+            seen.append(time.time())
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    with hypervisor.domain.qemu_monitor_event("noisy") as events:
+        for number in range(EVENTS):
+            call = hypervisor.domain.resume if number % 2 else hypervisor.domain.suspend
+            call("noisy")
+            time.sleep(0.02)
+        thread.join()
+        happened = [next(events).time.timestamp() for _ in range(EVENTS)]
+    return statistics.median(late - at for late, at in zip(seen, happened, strict=True))
+
+
+@contextmanager
+def shown_events(uri: str) -> Iterator[Callable[[], object]]:
+    """What takes the next line that virsh shows on a terminal."""
+    ours, theirs = os.openpty()
+    words = ["virsh", "-c", uri, "event", "--domain", "noisy", "--event", "lifecycle", "--loop"]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs) as virsh:
+        os.close(theirs)
+        time.sleep(1)  # it does not say when it listens
+        with open(ours, "rb") as terminal:
+            yield terminal.readline
+            virsh.terminate()
 
 
 @contextmanager
@@ -353,9 +444,23 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def row(what: str, ours: Callable[[], object], peer: Callable[[], object], rounds: int, target: str) -> None:
+def row(
+    what: str,
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    rounds: int,
+    target: str,
+    made: Path | None = None,
+) -> None:
+    """Compare two, which both make the file `made`, if it is given."""
+
+    def alone(function: Callable[[], object]) -> float:
+        if made:
+            made.unlink(missing_ok=True)  # scp would write over it, which takes less than to make it
+        return timed(function)
+
     ours(), peer()
-    pairs = [(timed(ours), timed(peer)) for _ in range(rounds)]
+    pairs = [(alone(ours), alone(peer)) for _ in range(rounds)]
     mine, other = (statistics.median(times) for times in zip(*pairs, strict=True))
     show(what, mine, other, statistics.median(a / b for a, b in pairs), target)
 

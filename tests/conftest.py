@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 import kvm
+import tinyguest
 import unix
 from libvirtd import Libvirtd, missing
 from sshd import Sshd
@@ -47,6 +48,20 @@ def sshd() -> Iterator[Sshd]:
     sshd = Sshd()
     yield sshd
     sshd.remove()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tinyguest.TinyGuest:
+    """Configurations of guests with an operating system, which QEMU as any user can read."""
+    if lacking := tinyguest.missing():
+        pytest.fail(f"these tests need {', '.join(lacking)}: `make test` installs them", pytrace=False)
+    if file := tinyguest.unreadable():
+        pytest.skip(f"only root may read {file}")
+    directory = tmp_path_factory.mktemp("tiny")
+    for each in (directory, *directory.parents):
+        with suppress(PermissionError):
+            each.chmod(each.stat().st_mode | 0o711)
+    return tinyguest.TinyGuest(directory)
 
 
 @pytest.fixture(scope="session", params=["local", "remote"])

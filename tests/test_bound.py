@@ -33,7 +33,7 @@ def test_one_domain_has_the_methods_about_it(hypervisor: kvm.Hypervisor) -> None
             hypervisor.domain[1],
             hypervisor.domain[hypervisor.domain.uuid("test")],
         ):
-            assert test.info() == hypervisor.domain.info("test")
+            assert {**test.info(), "cpu_time": 0} == {**hypervisor.domain.info("test"), "cpu_time": 0}
         test.suspend()
         assert test.state(reason=True) == {"state": "paused", "reason": "user"}
         assert test.state(True) == {"state": "paused", "reason": "user"}

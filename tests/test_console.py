@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pexpect import fdpexpect
 
 import kvm
 import tinyguest
@@ -118,6 +119,21 @@ def test_others_can_use_the_descriptor(hypervisor: Hypervisor, booted: str) -> N
         while b"by 2\r\n" not in read:
             assert select.select([console.fileno()], [], [], 20)[0]
             read += os.read(console.fileno(), 4096)
+
+
+def test_pexpect_logs_in_and_runs_a_command(hypervisor: Hypervisor, booted: str) -> None:
+    with hypervisor.domain.open_console(booted) as console:
+        shell = fdpexpect.fdspawn(console, timeout=60)
+        shell.send(b"echo 'user:open sesame' | chpasswd; login\n")
+        for question, answer in ((b"tiny login: ", b"user\n"), (b"Password: ", b"open sesame\n")):
+            shell.expect_exact(question)
+            shell.send(answer)
+        shell.expect_exact(PROMPT)
+        shell.send(b"echo $(whoami) $((6 * 7))\n")
+        shell.expect_exact(b"\r\nuser 42\r\n")
+        shell.expect_exact(PROMPT)
+        shell.send(b"exit\n")
+        shell.expect_exact(PROMPT)
 
 
 def test_one_is_connected_at_a_time_unless_forced(hypervisor: Hypervisor, booted: str) -> None:

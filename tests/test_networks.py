@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 import kvm
+import tinyguest
 import unix
 from kvm import (
     AlreadyExistsError,
@@ -313,6 +315,97 @@ def test_a_lease_that_cannot_be_read_is_no_lease(wrong: str) -> None:
     row = f" {wrong}   52:54:00:00:00:02   ipv4       192.168.77.11/24   -          -\n\n"
     with pytest.raises(UnreadableOutputError, match="cannot read the lease"):
         _leases(LEASE_HEADING + row)
+
+
+# -- a guest on a network
+
+
+def nat(number: int) -> dict[str, Any]:
+    """A network that leads to others, with addresses to lease at once."""
+    network = leasing(number)
+    network["bridge"]["@stp"] = "off"
+    options = {"dnsmasq:option": {"@value": "no-ping"}}
+    uri = "http://libvirt.org/schemas/network/dnsmasq/1.0"
+    return {**network, "@xmlns:dnsmasq": uri, "forward": {"@mode": "nat"}, "dnsmasq:options": options}
+
+
+def within(daemon: Libvirtd, *command: str) -> str:
+    """What a command prints in the network of a daemon."""
+    enter = ["nsenter", "--net", "--mount", "--pid", "--target", str(daemon.pid)]
+    return subprocess.run([*enter, *command], capture_output=True, text=True, check=True).stdout
+
+
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def leased(hypervisor: Hypervisor, daemon: Libvirtd, tiny: tinyguest.TinyGuest) -> Iterator[str]:
+    """A guest that has booted on a NAT network, behind a filter, and waits for an address."""
+    try:
+        within(daemon, "iptables", "-t", "nat", "-S")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"this kernel has no NAT: {error.stderr}")
+    hypervisor.network.create(nat(7))
+    hypervisor.nwfilter.define({"@name": "door", "@chain": "root"})
+    card = {"@type": "network", "mac": {"@address": MAC}, "source": {"@network": "net7"}, "model": {"@type": "virtio"}}
+    conf = tiny.conf("leased", interface={**card, "filterref": {"@filter": "door"}})
+    conf["os"]["cmdline"] += " dhcp"
+    hypervisor.domain.create(conf)
+    tinyguest.wait_for_agent(hypervisor, "leased", 120)
+    yield "leased"
+    hypervisor.domain.destroy("leased")
+
+
+def test_a_guest_has_the_lease_that_its_network_tells_of(hypervisor: Hypervisor, daemon: Libvirtd, leased: str) -> None:
+    until(lambda: hypervisor.network.dhcp_leases("net7"))
+    (lease,) = hypervisor.network.dhcp_leases("net7")
+    arp = [line.split() for line in within(daemon, "cat", "/proc/net/arp").splitlines()]
+    assert [lease["address"], MAC] in [[row[0], row[3]] for row in arp]
+    until(lambda: f"inet {lease['address']}/24 " in tinyguest.run(hypervisor, leased, "ip address show dev eth0"))
+    assert (lease["mac"], lease["protocol"], lease["prefix"], lease["hostname"]) == (MAC, "ipv4", 24, "tiny")
+    assert lease["expiry"] is not None
+    assert 3000 < (lease["expiry"] - datetime.now(UTC)).total_seconds() <= 3600
+    assert hypervisor.network.dhcp_leases("net7", mac=MAC) == [lease]
+    assert hypervisor.network.dhcp_leases("net7", mac="52:54:00:00:00:02") == []
+
+    card = hypervisor.domain.iflist(leased)[0]["interface"]
+    assert card is not None
+    address = {"type": "ipv4", "address": lease["address"], "prefix": 24}
+    assert hypervisor.domain.ifaddr(leased) == {card: {"hwaddr": MAC, "addresses": [address]}}
+    assert hypervisor.domain.ifaddr(leased, card, source="lease")[card]["addresses"] == [address]
+    of_guest = hypervisor.domain.ifaddr(leased, source="agent")
+    assert of_guest["eth0"] == {"hwaddr": MAC, "addresses": [address]}
+    assert of_guest["lo"]["addresses"][0]["address"] == "127.0.0.1"
+    try:
+        of_host = hypervisor.domain.ifaddr(leased, source="arp")
+    except KvmError as error:  # libvirt before 10 stumbles over the end of the table that newer kernels give
+        assert "wrong nlmsg len" in str(error)
+    else:
+        assert of_host == {card: {"hwaddr": MAC, "addresses": [{**address, "prefix": 0}]}}
+
+    rules = within(daemon, "iptables", "-t", "nat", "-S")
+    assert "-s 192.168.77.0/24 ! -d 192.168.77.0/24" in rules
+    assert "MASQUERADE" in rules
+    (port,) = hypervisor.network.port_list("net7")
+    assert hypervisor.network.port_conf("net7", port)["owner"]["name"] == leased
+    assert hypervisor.network.conf("net7", xpath="//forward/@mode") == ["nat"]
+
+    hears = "ping -c 1 -W 2 192.168.77.1 > /dev/null && echo heard"
+    assert hypervisor.nwfilter.binding_list() == {card: {"filter": "door"}}
+    assert hypervisor.nwfilter.binding_conf(card)["owner"]["name"] == leased
+    assert tinyguest.run(hypervisor, leased, hears) == "heard\n"
+    closed = {"@action": "drop", "@direction": "out", "@priority": 100, "icmp": True}
+    hypervisor.nwfilter.define({**hypervisor.nwfilter.conf("door"), "rule": closed})
+    assert f"FI-{card}" in within(daemon, "iptables", "-S")
+    assert tinyguest.run(hypervisor, leased, hears) == ""
+    hypervisor.nwfilter.binding_delete(card)
+    assert hypervisor.nwfilter.binding_list() == {}
+    assert f"FI-{card}" not in within(daemon, "iptables", "-S")
+    assert tinyguest.run(hypervisor, leased, hears) == "heard\n"
 
 
 # -- net-desc, net-metadata

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -369,15 +370,31 @@ def test_a_pipeline_streams_in_its_turn(hypervisor: Hypervisor, directory: Path)
     assert memory.getvalue() == b"content"
 
 
-def test_memory_does_not_grow_with_the_volume(hypervisor: Hypervisor) -> None:
+def test_neither_memory_nor_a_temporary_file_grows_with_the_volume(hypervisor: Hypervisor) -> None:
     import resource
 
-    size = 100 * MIB
+    def large() -> set[str]:
+        """The large files where temporary files are, here and there."""
+        return {
+            entry.path
+            for place in {tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"}
+            for entry in os.scandir(place)
+            if entry.is_file(follow_symlinks=False) and entry.stat().st_size > 8 * MIB
+        }
+
+    size, others = 100 * MIB, large()
+    found: set[str] = set()
+
+    def progress(done: int) -> None:
+        if size // 2 < done < size // 2 + 2 * MIB:
+            found.update(large() - others)
+
     hypervisor.volume.create_as("images", "long", size, allocation=0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    hypervisor.volume.upload("long", endless(), pool="images", length=size)
-    hypervisor.volume.download("long", endless(), pool="images")
+    hypervisor.volume.upload("long", endless(), pool="images", length=size, progress=progress)
+    hypervisor.volume.download("long", endless(), pool="images", progress=progress)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 32 * MIB
+    assert found == set()
 
 
 def test_a_full_volume_is_an_error_with_its_reason(libvirtd: Libvirtd, hypervisor: Hypervisor, tmp_path: Path) -> None:

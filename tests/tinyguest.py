@@ -7,7 +7,7 @@ without KVM (a /dev/kvm that is there does not always work) in a few seconds. It
 - a root shell on the serial console, without a login, that prompts ``tiny# ``,
 - the guest agent on its channel, which can freeze file systems, set passwords and clocks, run commands, ...,
 - a disk ``/dev/vda`` with a file system on ``/mnt``, and places for more disks, also by SCSI,
-- a network card of libvirt's type ``user``, configured as 10.0.2.15,
+- a network card of libvirt's type ``user``, configured as 10.0.2.15, or by DHCP if the command line has ``dhcp``,
 - a power button that is heard: it powers off when asked to by ACPI, and reboots when asked to by the agent.
 """
 
@@ -76,9 +76,23 @@ fi
 ip link set lo up
 if [ -e /sys/class/net/eth0 ]; then
     ip link set eth0 up
-    ip address add 10.0.2.15/24 dev eth0
-    ip route add default via 10.0.2.2
+    if grep -qw dhcp /proc/cmdline; then
+        udhcpc -b -S -T 1 -t 30 -x hostname:tiny -s /etc/udhcpc -i eth0
+    else
+        ip address add 10.0.2.15/24 dev eth0
+        ip route add default via 10.0.2.2
+    fi
 fi
+""",
+    "/etc/udhcpc": """\
+#!/bin/sh
+case $1 in
+deconfig) ip address flush dev $interface ;;
+bound | renew)
+    ip address add $ip/$mask dev $interface
+    ip route add default via $router
+    ;;
+esac
 """,
     "/etc/acpi/PWRF/00000080": "#!/bin/sh\npoweroff\n",
     # what the guest agent runs, and busybox does not have

@@ -127,6 +127,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"No (disk|interface) (found|with)|no memory device found|no device found with alias",
         r"No graphical display|Failed to get VNC port",
         r"No graphical display|Failed to get VNC port|no hostname found",
+        r"operation failed: no storage pools were found on host",
     ),
     AlreadyExistsError: (
         r"operation failed: .*'.*' (already exists|is already defined|already in use)",
@@ -170,6 +171,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"missing backend for pool type",
         r"command '.*' doesn't support option",
         r"Optional flags or --rawstats are not supported",
+        r"Child process .*qemu-img: .*: (Format driver '.*' does not support image creation|Unknown file format ')",
     ),
     CancelledError: (r"it was cancelled", r"operation aborted: "),
     CommandTimeoutError: (r"Timed out during operation", r"(Copy|Commit|Pull) aborted"),

@@ -32,6 +32,7 @@ corpus:
 bench:
 	@tools/prepare bench
 	@.venv/bin/python benchmarks/bench.py
+	@.venv/bin/python benchmarks/fleet.py
 
 format:
 	@tools/prepare test

@@ -8,6 +8,7 @@ it needs and prints the table that is in benchmarks/README.md.
 
 from __future__ import annotations
 
+import compileall
 import fcntl
 import os
 import pty
@@ -93,8 +94,18 @@ def compare_here(uri: str) -> list[str]:
         row("`import kvm` / `import lxml.etree`", lambda: run(sys.executable, "-c", "import kvm"),
             lambda: run(sys.executable, "-c", "import lxml.etree"), 30, "<= 1.3")  # fmt: skip
         growth(hypervisor)
+    compare_start(uri, "a real libvirtd")
+    compare_start("test:///default", "`test:///default`")
     connection.close()
     return names
+
+
+def compare_start(uri: str, where: str) -> None:
+    """kvmctl as it is when it is installed: a program of its own, whose bytecode is there."""
+    compileall.compile_dir(ROOT / "src", quiet=1)
+    kvmctl = Path(sys.executable).with_name("kvmctl")
+    row(f"`kvmctl list -o json` / `virsh list`, {where}", lambda: run(str(kvmctl), "-c", uri, "list", "-o", "json"),
+        lambda: run("virsh", "-c", uri, "list"), 60, "<= 2.5")  # fmt: skip
 
 
 def compare_xml(uri: str) -> None:

@@ -9,8 +9,10 @@ import json
 import os
 import pty
 import re
-import shutil
+import select
+import shlex
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -22,21 +24,65 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, strategies
 
 import kvm
 import unix
-from kvm.cli.arguments import OWN, Option, UsageError, options_of, parsed
+from kvm.cli.arguments import OWN, Option, UsageError, options_of, parsed, reader_of
 from kvm.cli.calls import DESTRUCTIVE, DOCUMENTS, command_words, value_of
 from kvm.cli.completion import candidates, ssh_hosts
-from kvm.cli.manual import page
+from kvm.cli.examples import EXAMPLES
+from kvm.cli.manual import described, page
 from kvm.cli.methods_generated import METHODS
 from kvm.cli.quick import NotQuickError, Quick, may_be_quick
 from kvm.cli.render import Screen, cell, plain, to_json, to_table, to_yaml
+from kvm.cli.roff import man_page
 from kvm.values import Quantity
 from libvirtd import Libvirtd
 from sshd import Sshd
 
 ROOT = Path(__file__).parents[1]
+HOST = """\
+<node>
+  <domain type='test'>
+    <name>web1</name><uuid>0c8a7f0e-7e0f-4d0b-9d5a-3f6e5b2c1a00</uuid><memory>4194304</memory><vcpu>4</vcpu>
+    <os><type>hvm</type></os>
+    <devices>
+      <disk type='file'><source file='/images/web1.qcow2'/><target dev='vda' bus='virtio'/></disk>
+      <interface type='network'><source network='default'/><target dev='vnet0'/></interface>
+      <graphics type='vnc'/>
+    </devices>
+  </domain>
+  <network>
+    <name>default</name><uuid>0c8a7f0e-7e0f-4d0b-9d5a-3f6e5b2c1a00</uuid><bridge name='virbr0'/>
+    <ip address='192.168.122.1' netmask='255.255.255.0'/>
+  </network>
+  <pool type='dir'>
+    <name>images</name><uuid>0c8a7f0e-7e0f-4d0b-9d5a-3f6e5b2c1a00</uuid><target><path>/images</path></target>
+    <volume>
+      <name>web1.qcow2</name><capacity>8589934592</capacity><target><path>/images/web1.qcow2</path></target>
+    </volume>
+  </pool>
+  <interface type='ethernet' name='br0'>
+    <start mode='onboot'/><mac address='52:54:00:12:34:56'/>
+  </interface>
+  <device>
+    <name>computer</name>
+    <capability type='system'>
+      <hardware><vendor>v</vendor><uuid>0c8a7f0e-7e0f-4d0b-9d5a-3f6e5b2c1a00</uuid></hardware><firmware/>
+    </capability>
+  </device>
+</node>
+"""
+"""A test hypervisor with what the examples of commands are about."""
+
+EXAMPLES_OF_MORE = {
+    "checkpoint-dumpxml", "checkpoint-info", "checkpoint-parent", "cpu-baseline", "domif-getlink", "domifstat",
+    "domthrottlegroupinfo", "domxml-from-native", "find-storage-pool-sources", "hypervisor-cpu-baseline",
+    "net-port-dumpxml", "save-image-dumpxml",
+}  # fmt: skip
+"""Commands whose examples need what a test hypervisor does not have."""
+
 TEST = "test:///default"
 COMMAND = [sys.executable, "-m", "kvm.cli"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
@@ -63,13 +109,18 @@ def value(*words: str, input: str | bytes = b"") -> Any:
 
 
 def in_terminal(
-    *words: str, columns: int = 80, env: dict[str, str] | None = None, typed: Sequence[bytes] = ()
+    *words: str,
+    columns: int = 80,
+    env: dict[str, str] | None = None,
+    typed: Sequence[bytes] = (),
+    until: bytes | None = None,
 ) -> tuple[int, str]:
-    """The exit status and all that is seen in a terminal of so many columns."""
+    """The exit status and all that is seen in a terminal of so many columns, with Ctrl-C once it shows `until`."""
     pid, terminal = pty.fork()
     if pid == 0:
         try:
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            hear_ctrl_c()
             os.execve(sys.executable, [*COMMAND, *words], {**ENVIRONMENT, "TERM": "xterm", **(env or {})})
         finally:
             os._exit(127)
@@ -83,6 +134,9 @@ def in_terminal(
     with contextlib.suppress(OSError):
         while data := os.read(terminal, 4096):
             seen += data
+            if until and until in seen:
+                os.write(terminal, b"\x03")
+                until = None
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
     return os.waitstatus_to_exitcode(status), seen.decode().replace("\r\n", "\n")
@@ -118,11 +172,8 @@ def test_json_is_what_other_programs_read() -> None:
     listed = kvmctl("-c", TEST, "list", "--all", "-o", "json")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert json.loads(listed.stdout) == {"test": {"id": 1, "state": "running"}}
-    if jq := shutil.which("jq"):
-        asked = subprocess.run(
-            [jq, "-r", ".test.state"], input=listed.stdout, capture_output=True, text=True, check=True
-        )
-        assert asked.stdout == "running\n"
+    asked = subprocess.run(["jq", "-r", ".test.state"], input=listed.stdout, capture_output=True, text=True, check=True)
+    assert asked.stdout == "running\n"
 
 
 @pytest.mark.parametrize(
@@ -166,16 +217,30 @@ def test_numbers_dates_and_bytes_are_exact() -> None:
     from datetime import UTC, datetime
 
     date = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    given = {"size": Quantity("1.5 GiB"), "at": date, "key": b"\x00\xff", "none": None, 7: [1.5, float("nan")]}
+    value = {"size": Quantity("1.5 GiB"), "at": date, "key": b"\x00\xff", "none": None, 7: [1.5, float("nan")]}
     expected = {"size": 1610612736, "at": "2026-01-02T03:04:05+00:00", "key": "AP8=", "none": None, "7": [1.5, None]}
-    assert json.loads(to_json(given)) == expected
+    assert json.loads(to_json(value)) == expected
     assert to_json({"broken": "\udc80"}) == '{\n  "broken": "\\udc80"\n}\n'
-    assert yaml.safe_load(to_yaml(given)) == expected
+    assert yaml.safe_load(to_yaml(value)) == expected
     assert yaml.safe_load(to_yaml({"on": "yes", "n": "1", "d": "2026-01-02"})) == {
         "on": "yes",
         "n": "1",
         "d": "2026-01-02",
     }
+
+
+TEXT = strategies.text(strategies.characters(exclude_categories=["Cs"]))
+SCALARS = strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats(allow_nan=False) | TEXT
+PLAIN = strategies.recursive(
+    SCALARS.filter(lambda value: value not in (float("inf"), float("-inf"))),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(TEXT, inner),
+)
+
+
+@given(PLAIN)
+def test_json_is_written_as_pythons_own_module_writes_it(value: object) -> None:
+    assert to_json(value) == json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    assert to_json(value, on_one_line=True) == json.dumps(value, ensure_ascii=False) + "\n"
 
 
 def test_a_number_is_an_id_if_there_is_one_as_in_virsh() -> None:
@@ -205,6 +270,13 @@ def test_in_a_terminal_a_table_fits_and_states_have_colours() -> None:
     status, seen = in_terminal("-c", TEST, "list")
     assert status == 0
     assert "\x1b[32mrunning\x1b[0m" in seen
+
+
+def test_where_a_terminal_is_too_narrow_for_columns_rows_are_lines() -> None:
+    rows = {name: {"state": "running", "autostart": True, "capacity": Quantity("3 GiB")} for name in ("a", "b")}
+    assert to_table(rows, Screen(20)) == "\n".join(
+        f"NAME       {name}\nSTATE      running\nAUTOSTART  yes\nCAPACITY   3 GiB\n" for name in ("a", "b")
+    )
 
 
 def test_there_are_no_colours_in_a_pipe_or_where_nobody_wants_them() -> None:
@@ -246,8 +318,11 @@ def test_documents_are_xml_that_can_be_given_back(libvirtd: Libvirtd, guest: str
 
 
 @pytest.mark.parametrize("command", METHODS)
-def test_every_command_takes_its_options_in_every_form_and_has_help(command: str) -> None:
-    options = options_of(command)
+def test_every_command_takes_its_options_in_every_form_and_has_help(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # there is help also where there is no virsh
+    told, options = page(command), options_of(command)
     required = [f"--{option.name}=1" for option in options if option.is_required]
     for option in options:
         others = [word for word in required if word != f"--{option.name}=1"]
@@ -256,7 +331,7 @@ def test_every_command_takes_its_options_in_every_form_and_has_help(command: str
         assert f"--{option.name}" in " ".join(command_words(asked))
         if option.kind:
             assert parsed([command, *others, f"--{option.name}", "1"]).options == asked.options
-        assert f"--{option.name}" in page(command)
+        assert f"--{option.name}" in told
     by_place = [option for option in options if option.is_required and option.by_place]
     first = [option for option in options if option.by_place][: len(by_place)]
     if by_place == first and not set(required) - {f"--{option.name}=1" for option in by_place}:
@@ -327,11 +402,62 @@ def test_help_is_for_people_and_goes_to_standard_output() -> None:
     done = kvmctl("list", "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "--inactive" in done.stdout
-    assert "Example:  kvmctl list" in done.stdout
+    assert "Example:  kvmctl list --all -o json\n" in done.stdout
+    assert re.search(r"--inactive +list inactive domains\n", done.stdout)  # in the words of the virsh that is here
     assert "``" not in done.stdout
     everything = kvmctl("--help").stdout
     assert all(f" {command}" in everything for command in METHODS)
     assert kvmctl().returncode == 2
+
+
+def shell_words(example: str) -> list[str]:
+    return shlex.split(re.split(r" [|>] ", example)[0])
+
+
+def test_each_command_has_an_example_that_is_a_command_line() -> None:
+    assert sorted(METHODS) == sorted(example.split()[0] for example in EXAMPLES.splitlines())
+    for example in EXAMPLES.splitlines():
+        assert parsed(shell_words(example)).command == example.split()[0]
+
+
+def test_the_examples_that_only_read_do_what_they_say(tmp_path: Path) -> None:
+    file = tmp_path / "host.xml"
+    file.write_text(HOST)
+    failed: dict[str, str] = {}
+    asked = [parsed(shell_words(example)) for example in EXAMPLES.splitlines()]
+    asked = [each for each in asked if reader_of(each.command) and not each.command.endswith("edit")]
+    asked = [each for each in asked if each.command not in DESTRUCTIVE]
+    with kvm.Hypervisor(unix.Local(), f"test://{file}") as hypervisor:
+        hypervisor.snapshot.create_as("web1", "before")
+        for each in asked:
+            try:
+                value_of(hypervisor, each)
+            except kvm.NotSupportedError:
+                continue
+            except (kvm.KvmError, UsageError) as error:
+                failed[each.command] = str(error)
+    known = failed.keys() - EXAMPLES_OF_MORE
+    assert not known, {name: failed[name] for name in known}
+    assert len(asked) - len(failed) > 60
+
+
+def test_the_man_page_is_what_help_shows() -> None:
+    made = man_page("1")
+    assert made.replace("\\-", "-").count("\n.SS ") == len(METHODS)
+    checked = subprocess.run(
+        ["groff", "-man", "-ww", "-z", "-Kutf8"], input=made, capture_output=True, text=True, check=True
+    )
+    assert checked.stderr == ""
+    shown = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-Kutf8", "-P-cbou"], input=made, capture_output=True, text=True, check=True
+    ).stdout
+    assert "kvmctl list [OPTIONS]" in shown
+    assert 'Example: kvmctl qemu-agent-command web1 \'{"execute": "guest-ping"}\'' in shown
+
+
+def test_help_says_nothing_of_what_only_a_program_can_give() -> None:
+    for command in METHODS:
+        assert not re.search(r"\b(progress|cancel) (and|is|as)\b|>>>", described(command)), command
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
@@ -367,6 +493,20 @@ def test_an_inventory_names_the_hosts(hosts: list[str], tmp_path: Path) -> None:
     inventory = tmp_path / "config"
     inventory.write_text(Path(hosts[1]).read_text().partition("Host gone")[0])
     assert value("-i", str(inventory), "-c", TEST, "domstate", "test") == {"near": "running", "also": "running"}
+
+
+def test_an_inventory_that_is_none_is_a_wrong_command_line(tmp_path: Path) -> None:
+    broken, whole = tmp_path / "broken.toml", tmp_path / "whole.toml"
+    broken.write_text("[hosts\n")
+    whole.write_text("[hosts.a]\n")
+    for words, complaint in (
+        (["-i", str(tmp_path / "none")], f"cannot read {tmp_path}/none: No such file or directory"),
+        (["-i", str(broken)], f"{broken}, line 1: this is not TOML"),
+        (["-i", str(whole), "-g", "web"], "there is no group 'web'"),
+    ):
+        done = kvmctl(*words, "list")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert complaint in done.stderr
 
 
 def test_events_are_a_line_each_as_they_happen(libvirtd: Libvirtd, guest: str) -> None:
@@ -455,6 +595,92 @@ def test_ctrl_c_leaves_nothing_running(libvirtd: Libvirtd, hosts: list[str], far
         assert within(60, lambda: asking() == 0)
 
 
+def test_ctrl_c_while_hosts_are_connected_to_leaves_nothing(hosts: list[str], tmp_path: Path) -> None:
+    mark = f"test:///default?mark={os.urandom(4).hex()}"
+    begun = "from kvm.cli import main; print(flush=True); main()"
+    config = tmp_path / "config"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        silent_host = f"Host silent\n  HostName 127.0.0.1\n  Port {silent.getsockname()[1]}\n"
+        config.write_text(Path(hosts[1]).read_text() + silent_host)
+        words = ["-F", str(config), "-c", mark, "-H", "near", "-H", "silent", "-H", "also", "list"]
+        owned = [str(config).encode(), mark.encode()]
+        for delay in (0.1, 0.3, 0.5, 0.9):
+            process = subprocess.Popen(
+                [sys.executable, "-c", begun, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                start_new_session=True, preexec_fn=hear_ctrl_c,
+            )  # fmt: skip
+            assert process.stdout
+            process.stdout.readline()
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+            assert (process.returncode, said) == (130, b"")
+            assert within(10, lambda: not any(own in line for line in command_lines() for own in owned))
+
+
+# -- what takes long ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images(libvirtd: Libvirtd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of the pool ``images``, which has a volume ``disk``; a file beside it is as large."""
+    directory = tmp_path_factory.mktemp("images")
+    directory.chmod(0o777)
+    (directory / "content").write_bytes(os.urandom(48 << 20))
+    with kvm.Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        hypervisor.pool.create({"@type": "dir", "name": "images", "target": {"path": str(directory)}})
+        hypervisor.volume.create_as("images", "disk", "48MiB")
+        yield directory
+        hypervisor.pool.destroy("images")
+
+
+def test_a_terminal_shows_how_far_a_transfer_is_and_nothing_else_does(
+    libvirtd: Libvirtd, hosts: list[str], images: Path, tmp_path: Path
+) -> None:
+    near = [*hosts, "-c", libvirtd.uri, "-H", "near"]
+    status, seen = in_terminal(*near, "vol-upload", "disk", str(images / "content"), "--pool", "images", columns=100)
+    assert (status, "vol-upload on near" in seen, "/48 MiB" in seen) == (0, True, True)
+    assert seen.endswith("\x1b[2K")  # the bar is gone
+    for env in ({"TERM": "dumb"}, {}):
+        words = ["vol-download", "disk", str(tmp_path / "copy"), "--pool", "images"]
+        done = in_terminal(*near, *words, env=env)[1] if env else kvmctl(*near, *words).stderr
+        assert "%" not in done
+    assert (tmp_path / "copy").read_bytes() == (images / "content").read_bytes()
+
+
+def test_a_file_that_cannot_be_sent_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    done = kvmctl("-c", TEST, "vol-upload", "disk", str(tmp_path / "none"))
+    assert (done.returncode, done.stderr) == (2, f"kvmctl: cannot read {tmp_path}/none: No such file or directory\n")
+
+
+def test_jobs_show_how_far_they_are_and_ctrl_c_cancels_them(libvirtd: Libvirtd, images: Path) -> None:
+    image = images / "guest.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "64M"], check=True)
+    subprocess.run(["qemu-io", "-c", "write -q -P 65 0 64M", image], check=True)
+    image.chmod(0o666)
+    name = f"job-{os.urandom(3).hex()}"
+    source = {"@type": "file", "driver": {"@name": "qemu", "@type": "qcow2"}, "source": {"@file": str(image)}}
+    conf = {
+        "@type": "qemu", "name": name, "memory": Quantity("64 MiB"),
+        "os": {"type": {"@arch": "x86_64", "@machine": "pc", "#text": "hvm"}},
+        "devices": {"disk": {**source, "target": {"@dev": "vda", "@bus": "virtio"}}},
+    }  # fmt: skip
+    copy = ["blockcopy", name, "vda", "--transient-job", "--wait"]
+    with kvm.Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        hypervisor.domain.create(conf)
+        try:
+            slow = ["-c", libvirtd.uri, *copy, str(images / "first"), "--bandwidth", "1"]
+            status, seen = in_terminal(*slow, columns=100, until=b"%")
+            assert status == 130, seen
+            assert "virsh blockcopy: it was cancelled" in seen
+            assert hypervisor.domain.blockjob(name, "vda") is None
+            done = kvmctl("-c", libvirtd.uri, *copy, str(images / "second"), "--finish", "--verbose")
+            assert done.returncode == 0, done.stderr
+            assert re.fullmatch(r"(blockcopy: \d+ %\n)*blockcopy: 100 %\n", done.stderr)
+        finally:
+            hypervisor.domain.destroy(name)
+
+
 # -- files, editors and secrets -----------------------------------------------------------------------------------
 
 
@@ -531,6 +757,9 @@ def test_commands_options_hosts_and_names_are_completed(tmp_path: Path) -> None:
     (tmp_path / "config").write_text(f"Host a b *.c !d\n  User x\nInclude {tmp_path}/more\nhost=e\n")
     assert ssh_hosts(str(tmp_path / "config")) == ["a", "b", "e", "far"]
     assert candidates(["-F", str(tmp_path / "config"), "-H", "f"]) == ["far"]
+    (tmp_path / "hosts.toml").write_text('[hosts.a]\n[groups]\nrack1 = ["a"]\n')
+    assert candidates(["-i", str(tmp_path / "hosts.toml"), "-g", ""]) == ["rack1"]
+    assert candidates(["-i", str(tmp_path / "none"), "-g", ""]) == []
 
 
 @pytest.fixture
@@ -568,10 +797,38 @@ def test_fish_completes(in_path: dict[str, str]) -> None:
     assert done.stdout.splitlines() == ["test"]
 
 
-def test_zsh_takes_its_script(in_path: dict[str, str]) -> None:
-    program = 'autoload -U compinit; compinit -u -D; eval "$(kvmctl --completion zsh)"; print $_comps[kvmctl]'
-    done = subprocess.run(["zsh", "-fc", program], capture_output=True, text=True, check=True, env=in_path)
-    assert (done.stdout, done.stderr) == ("_kvmctl\n", "")
+def test_zsh_completes_as_it_is_typed(in_path: dict[str, str], hosts: list[str]) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        try:
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 400, 0, 0))
+            os.execvpe("zsh", ["zsh", "-f"], {**in_path, "TERM": "dumb", "PS1": "> ", "HISTFILE": "/dev/null"})
+        finally:
+            os._exit(127)
+    seen = b""
+
+    def shows(expected: bytes) -> bool:
+        nonlocal seen
+        if select.select([terminal], [], [], 0.02)[0]:
+            seen += os.read(terminal, 4096)
+        return expected in seen
+
+    try:
+        os.write(terminal, b'autoload -U compinit; compinit -u -D; eval "$(kvmctl --completion zsh)"; echo rea""dy\n')
+        assert within(20, lambda: shows(b"ready\r\n")), seen
+        for typed, expected in (
+            (f"kvmctl {' '.join(hosts)} -H go", "-H gone "),
+            (f"kvmctl -c {TEST} net-info --network=d", "--network=default "),
+            (f"kvmctl -c {TEST} pool-info d", "pool-info default-pool "),
+        ):
+            seen = b""
+            os.write(terminal, f"{typed}\t".encode())
+            assert within(20, lambda expected=expected: shows(expected.encode())), seen  # type: ignore[misc]
+            os.write(terminal, b"\x15")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
 
 
 # -- the project --------------------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ def test_it_installs_into_an_empty_environment_with_lxml_alone(tmp_path: Path) -
     for package in map(Path, told[1:]):
         assert package.is_relative_to(tmp_path / "venv")
         assert package.with_name("py.typed").exists()
+    assert run(python.with_name("kvmctl"), "-c", "test:///default", "list", "--name", cwd=tmp_path) == "test\n"
+    assert (tmp_path / "venv/share/man/man1/kvmctl.1").read_text().startswith(".TH KVMCTL 1 ")
 
 
 def test_the_demo_shows_the_main_job() -> None:

@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -112,6 +113,23 @@ def test_an_exception_ends_the_connection_too(sshd: Sshd) -> None:
         host.execute("true")
         raise KeyError
     assert (ssh_processes(), control_sockets()) == before
+
+
+def test_another_thread_ends_an_attempt_to_connect() -> None:
+    remote, failed = unix.Remote(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+
+        def connect() -> None:
+            with pytest.raises(unix.ConnectError):
+                remote.connect("127.0.0.1", port=silent.getsockname()[1], config="/dev/null", timeout=60)
+            failed.set()
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        with silent.accept()[0]:
+            remote.disconnect()
+            assert failed.wait(20)
+            thread.join()
 
 
 def test_an_alias_of_the_configuration_with_all_that_it_says(sshd: Sshd, tmp_path: Path) -> None:

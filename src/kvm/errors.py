@@ -226,13 +226,14 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
     ),
 }
 
-_LINES = re.compile(r"^error: .*(?:(?<=\.rng)(?:\n(?!error: ).+)+)?", re.MULTILINE)
+# what only errors need is compiled when there is one
+_LINES = r"(?m)^error: .*(?:(?<=\.rng)(?:\n(?!error: ).+)+)?"
 """What begins with ``error: ``; why a document does not fit a schema is on the lines that follow."""
 
-_PREFIX = re.compile(r"\A(error: )+")
+_PREFIX = r"\A(error: )+"
 """What an error begins with; twice if two threads of virsh complain at the same time."""
 
-_OF_SSH = re.compile(r"cannot connect to |this Remote is not connected")
+_OF_SSH = r"cannot connect to |this Remote is not connected"
 """What says itself what to do."""
 
 
@@ -259,12 +260,12 @@ def describe(kind: type[KvmError], message: str) -> str:
 
 def from_stderr(command: Sequence[str], stderr: str, return_code: int | None) -> KvmError:
     """The error that virsh's standard error tells of."""
-    said = [_PREFIX.sub("", line.replace("\n", ": ")) for line in _LINES.findall(stderr)]
+    said = [re.sub(_PREFIX, "", line.replace("\n", ": ")) for line in re.findall(_LINES, stderr)]
     said = [reason or "it did not finish what it said" for reason in said]
     reasons = said or [line for line in stderr.split("\n") if line.strip()] or ["it failed and did not say why"]
     kind = _kind(reasons)
     message = f"virsh {command[0] if command else ''}: {': '.join(reasons)}"
-    if not _OF_SSH.match(reasons[0]):
+    if not re.match(_OF_SSH, reasons[0]):
         message = describe(kind, message)
     return kind(message, command=command, stderr=stderr, return_code=return_code)
 

@@ -11,7 +11,6 @@ is the name that the row begins with.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -118,6 +117,8 @@ def _width(character: str) -> int:
     """How many columns of a terminal a character takes."""
     if character.isascii():
         return 1
+    import unicodedata
+
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -10,12 +10,25 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
-from typing import Any, NotRequired, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NotRequired,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from kvm.errors import UnreadableOutputError
 from kvm.values import Quantity
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 S = TypeVar("S", bound=str)
 T = TypeVar("T")
@@ -337,8 +350,11 @@ def _converter(kind: Any) -> Callable[[str], Any]:
         bool: _boolean,
         Quantity: Quantity,
         list[int]: _cpus,
-        datetime: _moment,
     }
+    if kind not in converters:
+        from datetime import datetime
+
+        converters[datetime] = _moment
     return converters[kind]
 
 
@@ -365,6 +381,8 @@ def values(kind: type[T]) -> Callable[[str], dict[str, T]]:
 
 def since_1970(**passed: int) -> datetime:
     """The moment so many ``seconds`` or ``milliseconds`` after the beginning of 1970, as libvirt tells time."""
+    from datetime import UTC, datetime, timedelta
+
     try:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(**passed)
     except OverflowError as error:
@@ -373,13 +391,15 @@ def since_1970(**passed: int) -> datetime:
 
 def _moment(raw: str) -> datetime:
     """The moment in ``2026-11-22 14:53:21 +0100``."""
+    from datetime import datetime
+
     return datetime.strptime(raw.strip(), "%Y-%m-%d %H:%M:%S %z")
 
 
 Tree: TypeAlias = "dict[str, Tree]"
 """Names, each with those below it: ``{'computer': {'scsi_host1': {'scsi_host11': {}}}}``."""
 
-_BRANCH = re.compile(r"  ((?:[| ]   )*)\+- (.*)")
+_BRANCH = r"  ((?:[| ]   )*)\+- (.*)"
 
 
 def tree(text: str) -> Tree:
@@ -389,7 +409,7 @@ def tree(text: str) -> Tree:
     for each in lines(text):
         if not each.strip(" |"):
             continue
-        branch = _BRANCH.fullmatch(each)
+        branch = re.fullmatch(_BRANCH, each)
         depth, name = (len(branch[1]) // 4 + 1, branch[2]) if branch else (0, each)
         if depth >= len(path):
             raise UnreadableOutputError(f"cannot tell what {each!r} is a branch of")

@@ -15,7 +15,6 @@ and writes documents is, too.
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -122,6 +121,8 @@ def _text_of(element: etree._Element) -> bytes:
     if not isinstance(element, etree._Element):
         raise InvalidArgumentError(f"XML to read is text, bytes or an lxml element, not {element!r}")
     if (parent := element.getparent()) is not None:
+        import copy
+
         element, around = copy.deepcopy(element), parent.nsmap
         own = {prefix for each in element.iter() for prefix, uri in each.nsmap.items() if around.get(prefix) != uri}
         etree.cleanup_namespaces(element, keep_ns_prefixes=filter(None, own))

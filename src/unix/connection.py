@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import IO
 
 from unix import mux, script, ssh
@@ -39,12 +39,19 @@ _LATE = 60.0
 
 
 class Connection:
-    """A connection to `destination`, or a `ConnectError`. `facts` is what is known of the host."""
+    """A connection to `destination`, or a `ConnectError`. `facts` is what is known of the host.
 
-    def __init__(self, destination: ssh.Destination, password: str | None) -> None:
+    `begun` is told the ssh that tries to connect, so that another thread can ask it to end.
+    """
+
+    def __init__(
+        self, destination: ssh.Destination, password: str | None, begun: Callable[[LocalProcess], object]
+    ) -> None:
         self.destination = destination
         self._session_ended = threading.Condition()
         self._sessions = 0
+        self._starts = 0
+        self._is_closed = False
         self._said_before = 0
         self._late: list[threading.Thread] = []
         self._last_words: list[str] = []
@@ -59,6 +66,7 @@ class Connection:
             made.pop_all()  # closed with the connection from here on
             is_for(self._master.pid)
             try:
+                begun(self._master)
                 self._tell(f"{script.keeper(mark)}\n")
                 _skip_to(mark.encode(), [self._master.stdout], deadline, {})
                 self.facts = script.facts(_line(self._master.stdout, deadline))
@@ -104,6 +112,10 @@ class Connection:
         """End what runs through the connection, and the connection."""
         is_whole = hasattr(self, "facts") and self.is_alive
         deadline = time.monotonic() + 2
+        with self._session_ended:
+            self._is_closed = True
+            if is_whole:  # the keeper ends what it knows of
+                self._session_ended.wait_for(lambda: self._starts == 0, 2)
         for thread in self._late if is_whole else ():
             thread.join(max(deadline - time.monotonic(), 0))
         with self._telling:
@@ -144,27 +156,42 @@ class Connection:
         if len(line) >= script.LONGEST:
             raise CannotStartError(126, words, os.strerror(errno.E2BIG)) from OSError(errno.E2BIG, words[0])
         deadline = None if timeout is None else time.monotonic() + timeout
-        process = RemoteProcess(self, words, mark, self._session(deadline))
+        with self._starting():
+            process = RemoteProcess(self, words, mark, self._session(deadline))
+            try:
+                process.begin(f"{line}\n".encode(), keep_stdin=stdin, deadline=deadline)
+            except (_EndedError, BrokenPipeError) as error:
+                process.end()
+                if self.is_lost():
+                    raise self.lost() from None
+                said = getattr(error, "said", b"").decode("utf-8", "replace").strip() or "it said nothing"
+                raise UnixError(f"{self.destination} did not run {words[0]}: {said}") from None
+            except _TimeIsUpError:
+                process.end()
+                raise TimeoutExpired(list(words), timeout or 0) from None
+            except _NoSuchUserError:
+                process.end()
+                raise UserError(
+                    f"there is no user {user!r} on {self.destination} to run commands as (control su)"
+                ) from None
+            except BaseException:
+                process.end()
+                raise
+            return process
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        """For the duration of a block, in which a process begins: the connection is not closed before it is known."""
+        with self._session_ended:
+            if self._is_closed:
+                raise GoneError(str(self.destination))
+            self._starts += 1
         try:
-            process.begin(f"{line}\n".encode(), keep_stdin=stdin, deadline=deadline)
-        except (_EndedError, BrokenPipeError) as error:
-            process.end()
-            if self.is_lost():
-                raise self.lost() from None
-            said = getattr(error, "said", b"").decode("utf-8", "replace").strip() or "it said nothing"
-            raise UnixError(f"{self.destination} did not run {words[0]}: {said}") from None
-        except _TimeIsUpError:
-            process.end()
-            raise TimeoutExpired(list(words), timeout or 0) from None
-        except _NoSuchUserError:
-            process.end()
-            raise UserError(
-                f"there is no user {user!r} on {self.destination} to run commands as (control su)"
-            ) from None
-        except BaseException:
-            process.end()
-            raise
-        return process
+            yield
+        finally:
+            with self._session_ended:
+                self._starts -= 1
+                self._session_ended.notify_all()
 
     def for_terminal(
         self, words: Sequence[str], *, envs: Mapping[str, str], user: str | None, own: bool = False

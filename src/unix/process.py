@@ -137,6 +137,10 @@ class LocalProcess(Process):
     def go_on(self) -> None:
         self._popen.send_signal(signal.SIGUSR1)
 
+    def ask_to_end(self) -> None:
+        """Ask the process and its group to end (SIGTERM), and leave it to others to wait for that."""
+        self._signal(signal.SIGTERM)
+
     def forget(self) -> None:
         self.close_pipes()
         self._popen.returncode = 0  # there is nothing here to wait for

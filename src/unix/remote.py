@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from unix.connection import Connection
-    from unix.process import Process
+    from unix.process import LocalProcess, Process
     from unix.ssh import Destination
 
 
@@ -39,6 +39,7 @@ class Remote(FilesByCommand):
         self._destination: Destination | None = None
         self._password: str | None = None
         self._connection: Connection | None = None
+        self._attempt: LocalProcess | None = None
         self._connecting = threading.Lock()
         self._failure: tuple[float, ConnectError | None] = (0.0, None)
         _all.add(self)
@@ -95,8 +96,13 @@ class Remote(FilesByCommand):
         return self
 
     def disconnect(self) -> None:
-        """End what still runs through the connection, and the connection. `connect` makes another one."""
+        """End what still runs through the connection, and the connection. `connect` makes another one.
+
+        Another thread that is about to connect has a `ConnectError`.
+        """
         self._destination = self._password = None
+        if attempt := self._attempt:
+            attempt.ask_to_end()
         with self._connecting:
             connection, self._connection = self._connection, None
         if connection:
@@ -118,7 +124,7 @@ class Remote(FilesByCommand):
 
     def __getstate__(self) -> dict[str, object]:
         left_behind = {"_password": None, "_connection": None, "_connecting": None, "_failure": (0.0, None)}
-        return {**super().__getstate__(), **left_behind}
+        return {**super().__getstate__(), **left_behind, "_attempt": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -127,8 +133,14 @@ class Remote(FilesByCommand):
 
     def forget(self) -> None:
         """In a forked child: have no connection; the parent's is the parent's."""
-        self._connection = None
+        self._connection = self._attempt = None
         self._connecting = threading.Lock()
+
+    def _begun(self, attempt: LocalProcess) -> None:
+        """Take note of the ssh that tries to connect, and end it if nobody wants that any more."""
+        self._attempt = attempt
+        if self._destination is None:
+            attempt.ask_to_end()
 
     def _connected(self) -> Connection:
         """The connection, made anew if it was lost. Of those who wait for that, all get the same error if it fails."""
@@ -150,10 +162,12 @@ class Remote(FilesByCommand):
             if error and failed > asked:
                 raise type(error)(*error.args)
             try:
-                self._connection = Connection(destination, self._password)
+                self._connection = Connection(destination, self._password, self._begun)
             except ConnectError as error:
                 self._failure = (time.monotonic(), error)
                 raise
+            finally:
+                self._attempt = None
             return self._connection
         finally:
             self._connecting.release()

@@ -16,19 +16,22 @@ def main() -> NoReturn:
     It ends without taking apart what it has loaded, which takes as long as some commands do; by then everything that
     was opened is closed.
     """
-    import gc
-    import os
-    import sys
+    from kvm.cli.ending import Asked, at_once
 
-    gc.disable()  # loading makes nothing but what stays
+    with Asked(at_once):
+        import gc
+        import os
+        import sys
 
-    from kvm.cli.program import run
+        gc.disable()  # loading makes nothing but what stays
 
-    try:
-        status = run(sys.argv[1:])
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:
-        gc.enable()
-        raise
-    os._exit(status)
+        from kvm.cli.program import run
+
+        try:
+            status = run(sys.argv[1:])
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except BaseException:
+            gc.enable()
+            raise
+        os._exit(status)

@@ -6,11 +6,17 @@ here. Files with XML, keys and secrets are this machine's: they are read once, b
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from kvm.cli.arguments import Invocation, UsageError, method_of, options_of
 
 if TYPE_CHECKING:
+    import threading
+
+    from kvm.cli.progress import Shown
     from kvm.hypervisor import Hypervisor
 
 _KEYWORDS = {"from", "async", "await", "import", "class"}
@@ -30,6 +36,9 @@ _STREAMING = {
     "event", "net-event", "pool-event", "nodedev-event", "secret-event", "qemu-monitor-event", "await",
 }  # fmt: skip
 """Commands that print as things happen; without a method they are virsh's own, and its text goes where it goes."""
+
+_WAITING = {"wait", "pivot", "finish", "keep-overlay", "timeout"}
+"""The options with which virsh waits for a block job; otherwise it only begins it."""
 
 _NOT_OF_THE_METHOD = {"domtime": {"pretty"}}
 """Options that only shape virsh's text, and that the method does not take."""
@@ -86,6 +95,8 @@ def prepare(asked: Invocation) -> None:
         if option.is_document and given is not None:
             several = [_document(each) for each in given] if isinstance(given, list) else _document(given)
             asked.options[option.name] = several
+    if asked.command == "vol-upload" and not os.access(sent := str(asked.options["file"]), os.R_OK):
+        raise UsageError(f"cannot read {sent}: {os.strerror(errno.EACCES if os.path.exists(sent) else errno.ENOENT)}")
     if asked.command == "set-user-sshkeys" and isinstance(file := asked.options.get("file"), str):
         asked.options["file"] = content(file).decode().splitlines()
     elif asked.command == "domxml-from-native":
@@ -118,7 +129,63 @@ def content(path: str) -> bytes:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def value_of(hypervisor: Hypervisor, asked: Invocation) -> object:
+class Watch:
+    """Somebody who watches a call that takes long: which of its method's ``progress`` and ``cancel`` are of use."""
+
+    def __init__(self, takes: frozenset[str], host: str, shown: Shown, cancelled: threading.Event) -> None:
+        self.takes = takes
+        self.host = host
+        self.shown = shown
+        self.cancelled = cancelled
+        self.has_begun = False
+
+    def keywords(self, hypervisor: Hypervisor, command: str, options: Mapping[str, Any]) -> dict[str, object]:
+        """What its method is given, which begins now."""
+        from kvm.errors import KvmError
+
+        given: dict[str, object] = {"cancel": self.cancelled} if "cancel" in self.takes else {}
+        if "progress" in self.takes and (self.shown.is_wanted or not given):
+            total = _bytes(hypervisor, command, options) if self.shown.is_wanted else None
+            told = self.shown.of(self.host, total)
+
+            def progress(done: float) -> None:
+                if self.cancelled.is_set() and "cancel" not in given:  # that ends the others
+                    raise KvmError("it was cancelled")
+                told(done)
+
+            given["progress"] = progress
+        self.has_begun = True
+        return given
+
+
+def watched(asked: Invocation) -> frozenset[str]:
+    """Which of ``progress`` and ``cancel`` a command's method takes; none if it does not wait for what it begins."""
+    import unix
+    from kvm.hypervisor import Hypervisor
+
+    group, name = method_of(asked.command)
+    method = getattr(getattr(Hypervisor(unix.Local()), group), name, None)
+    waits = not asked.command.startswith("block") or bool(_WAITING & asked.options.keys())
+    keywords: Mapping[str, object] = getattr(method, "__kwdefaults__", None) or {}
+    return frozenset({"progress", "cancel"} & keywords.keys() if waits and asked.output != "raw" else ())
+
+
+def _bytes(hypervisor: Hypervisor, command: str, options: Mapping[str, Any]) -> int | None:
+    """How many bytes a call is about, if that is known: those of a file that is sent, or of a volume."""
+    from kvm.errors import KvmError
+
+    if "vol" not in options or "length" in options:
+        return cast(int | None, options.get("length"))
+    try:
+        if command == "vol-upload":
+            return os.stat(options["file"]).st_size or None
+        pool = {"pool": options["pool"]} if "pool" in options else {}
+        return int(hypervisor.volume.info(options["vol"], **pool)["capacity"]) - int(options.get("offset", 0))
+    except (OSError, KvmError):
+        return None  # the call itself will tell what is wrong
+
+
+def value_of(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = None) -> object:
     """What the method of the command returns on this hypervisor.
 
     Where there is no method, or none for such options, what virsh itself says.
@@ -155,7 +222,7 @@ def value_of(hypervisor: Hypervisor, asked: Invocation) -> object:
             return method(function=editor, **options)
     if asked.command.endswith("event"):
         options = {"loop": False, **options}  # as virsh: the first one, unless there is --loop
-    return method(**options)
+    return method(**options, **(watch.keywords(hypervisor, asked.command, options) if watch else {}))
 
 
 def begin(hypervisor: Hypervisor, asked: Invocation) -> None:
@@ -165,8 +232,6 @@ def begin(hypervisor: Hypervisor, asked: Invocation) -> None:
     in_process = (asked.connect or "").startswith("test:")
     if not wants_terminal(asked) and asked.command not in _STREAMING and (in_process or asked.command not in LONG):
         hypervisor.start()
-    if asked.output == "json":
-        import json  # noqa: F401  # while virsh starts, not after it
 
 
 def raw(hypervisor: Hypervisor, asked: Invocation) -> object:

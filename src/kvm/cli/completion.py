@@ -185,6 +185,8 @@ class _State:
         own = OWN.get(name)
         if own == "host":
             return ssh_hosts(self.asked.ssh_config or os.path.expanduser("~/.ssh/config"))
+        if own == "group":
+            return _groups(self.asked.inventory)
         if own == "output":
             return list(FORMATS)
         if own == "completion":
@@ -228,6 +230,16 @@ class _State:
             if kind == "interface":
                 return list(hypervisor.interface.list(all=True))
             return list(getattr(hypervisor, kind).list())
+
+
+def _groups(inventory: str | None) -> list[str]:
+    """The groups of an inventory."""
+    import kvm
+
+    try:
+        return list(kvm.Fleet.from_inventory(inventory).groups) if inventory else []
+    except Exception:  # noqa: BLE001  # a prompt is no place for errors
+        return []
 
 
 def ssh_hosts(config: str) -> list[str]:

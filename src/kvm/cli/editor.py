@@ -10,6 +10,7 @@ import tempfile
 from typing import Any
 
 from kvm.cli.arguments import UsageError
+from kvm.cli.ending import Asked
 
 _TAGS = {
     "checkpoint-edit": "domaincheckpoint",
@@ -78,7 +79,8 @@ class Editor:
             file.write(text)
         program = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
         try:
-            status = subprocess.run([*shlex.split(program), self._path], check=False).returncode
+            with Asked(lambda _: None):  # Ctrl-C is for the editor
+                status = subprocess.run([*shlex.split(program), self._path], check=False).returncode
         except OSError as error:
             raise UsageError(f"cannot run the editor {program!r} ($VISUAL, $EDITOR): {error.strerror}") from error
         if status:

@@ -1,4 +1,7 @@
-"""Help: what kvmctl is, and for each command its options, what its value is, and an example."""
+"""Help: what kvmctl is, and for each command its options, what its value is, and an example.
+
+``--help`` shows it, and the man page is made of it (`kvm.cli.roff`).
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,64 @@ import re
 from inspect import cleandoc
 
 from kvm.cli.arguments import Option, method_of, options_of
+from kvm.cli.examples import example
 from kvm.cli.methods_generated import METHODS
 
-_USAGE = """\
-kvmctl: virsh's commands on one hypervisor or many, their values as tables, JSON or YAML
+SUMMARY = "virsh's commands on one hypervisor or many, their values as tables, JSON or YAML"
 
-  kvmctl [-c URI] [-H HOST]... [-i INVENTORY [-g GROUP]] [-o FORMAT] COMMAND [ARGUMENTS]
+SYNOPSIS = "kvmctl [-c URI] [-H HOST]... [-i INVENTORY [-g GROUP]] [-o FORMAT] COMMAND [ARGUMENTS]"
 
-Commands, arguments and options are virsh's; `kvmctl COMMAND --help` shows them. One command is kvmctl's own:
+OPTIONS = {
+    "-c, --connect URI": "the connection, as virsh has it: qemu:///system, test:///default",
+    "-H, --host HOST": "a hypervisor that ssh reaches, [USER@]HOST[:PORT]; may be given more than once",
+    "-F, --ssh-config FILE": "another configuration for ssh",
+    "-i, --inventory FILE": "the hypervisors of an inventory: TOML, an ssh config, or Ansible's",
+    "-g, --group GROUP": "those of one of its groups",
+    "-o, --output FORMAT": "table (the default), json, yaml, or raw: virsh's own text",
+    "-n, --dry-run": "print the virsh commands instead of running them",
+    "-y, --yes": "do not ask before something is destroyed on several hosts",
+    "--yaml": "edit values instead of XML (edit, net-edit, ...)",
+    "--completion SHELL": "print a script for bash, zsh or fish",
+    "-h, --help": "this, or the help for a command",
+    "-v, --version": "the version",
+}
 
-  top                     what guests do, live; `kvmctl top --help`
+SECTIONS = {
+    "Formats": """\
+table: for people. Sizes and times are rounded; on a terminal rows are cut to its width, and states have colours. Names
+alone (list --name) are lines, and documents are XML.
 
-  -c, --connect URI       the connection, as virsh has it: qemu:///system, test:///default
-  -H, --host HOST         a hypervisor that ssh reaches, [USER@]HOST[:PORT]; may be given more than once
-  -F, --ssh-config FILE   another configuration for ssh
-  -i, --inventory FILE    the hypervisors of an inventory
-  -g, --group GROUP       those of one of its groups
-  -o, --output FORMAT     table (the default), json, yaml, or raw: virsh's own text
-  -n, --dry-run           print the virsh commands instead of running them
-  -y, --yes               do not ask before something is destroyed on several hosts
-      --yaml              edit values instead of XML (edit, net-edit, ...)
-      --completion SHELL  print a script for bash, zsh or fish
-  -h, --help   -v, --version
+json, yaml: what the library's method returns, exactly. Quantities are numbers of bytes, Hz or nanoseconds, dates ISO
+8601, bytes base64, nothing is null, and an action has the four fields status, return_code, stdout, stderr. With several
+hosts it is an object by host, without those that failed. Events are an object a line.
 
-Files with XML, keys and secrets are this machine's, `-` is standard input; all other files are the hypervisor's.
-It exits with 1 if something failed on some host, with 2 if the command line is none.
-"""
+raw: virsh's own text.""",
+    "Hosts": """\
+Several hosts are asked at the same time. What failed has a line on standard error, which begins with the name of the
+host; the others have their values.""",
+    "Files": """\
+Files with XML, keys, secrets, screenshots and those of vol-upload and vol-download are this machine's, and - is
+standard input; all other files are the hypervisor's.""",
+    "Long commands": """\
+Those that take long (uploads, migrations, block jobs) show on standard error how far they are, if that is a terminal,
+or with --verbose a percentage a line. Ctrl-C cancels them.""",
+    "Exit status": """\
+0; 1 if something failed on some host; 2 if the command line is wrong; 128 and the number of the signal if one has ended
+it, so 130 after Ctrl-C, which leaves nothing running, here or there.""",
+    "Environment": """\
+LIBVIRT_DEFAULT_URI: the connection without -c. VISUAL, EDITOR: the editor. NO_COLOR: no colours. COLUMNS: the width of
+tables.""",
+}
 
-_TOP = """\
+EXAMPLES = {
+    "kvmctl list --all": "the guests here",
+    "kvmctl -H root@hv1 -H hv2 list": "the guests of two hosts, in one table",
+    "kvmctl -i hosts.toml -g rack1 dominfo web1 -o json": "a guest, wherever it is in a rack",
+    "kvmctl nodeinfo -o json | jq .memory_size": "a number of bytes",
+    "kvmctl dumpxml web1 > web1.xml; kvmctl define web1.xml": "a configuration, there and back",
+}
+
+TOP = """\
 kvmctl top [OPTIONS] [FILTER]...
 
 What guests do: CPU, memory, disk and network, on all hosts that are given, live, as top(1) shows processes.
@@ -72,19 +105,21 @@ Example:  kvmctl -H hv1 -H hv2 top --sort disk web
           kvmctl top -n 1 -o json | jq '.guests[] | select(.cpu > 50).name'
 """
 
-_EXAMPLES = {
-    "domain": "web1", "network": "default", "pool": "images", "vol": "web1.qcow2", "file": "web1.xml", "path": "vda",
-    "interface": "eth0", "snapshotname": "before", "checkpointname": "monday", "secret": "UUID", "device": "net_eth0",
-    "name": "web1", "count": "4", "size": "4G", "capacity": "20G", "user": "alice", "type": "bridge", "source": "br0",
-    "target": "vdb", "newname": "copy.qcow2", "keycode": "KEY_ENTER", "uri": "https://example.org/app", "nwfilter":
-    "clean-traffic", "arch": "x86_64", "desturi": "qemu+ssh://other/system", "pid": "1", "signame": "term",
-    "xml": "web1.xml", "state": "up", "vcpulist": "0-3", "cpulist": "0-3", "cmd": "query-status",
-}  # fmt: skip
-
 
 def page(command: str) -> str:
     """The help for a command, or, without one, for all."""
-    return _of_command(command) if command else _USAGE + "\n" + _all()
+    return _of_command(command) if command else _overview()
+
+
+def _overview() -> str:
+    width = max(map(len, OPTIONS))
+    lines = [f"kvmctl: {SUMMARY}\n\n  {SYNOPSIS}\n\n"]
+    lines.append("Commands, arguments and options are virsh's; `kvmctl COMMAND --help` shows them. ")
+    lines.append("One is kvmctl's own:\ntop, what guests do, live.\n\n")
+    lines += [f"  {name:{width}}  {what}\n" for name, what in OPTIONS.items()]
+    lines += [f"\n{heading}\n\n{text}\n" for heading, text in SECTIONS.items()]
+    lines += ["\nExamples\n\n", *(f"  {words}\n" for words in EXAMPLES), "\nCommands\n\n", _all()]
+    return "".join(lines)
 
 
 def _all() -> str:
@@ -106,21 +141,29 @@ def _all() -> str:
 
 def _of_command(command: str) -> str:
     if command == "top":
-        return _TOP
-    options = options_of(command)
-    required = " ".join(f"<{option.name}>{'...' if option.repeats else ''}" for option in options if option.is_required)
-    rest = " [OPTIONS]" if any(not option.is_required for option in options) else ""
-    lines = [f"kvmctl {command} {required}".rstrip() + f"{rest}\n\n", f"{_doc(command)}\n"]
-    if options:
-        shown = [(_shown(option), _kind(option)) for option in options]
-        width = max(len(name) for name, _ in shown)
-        lines += ["\n", *(f"  {name:{width}}  {kind}".rstrip() + "\n" for name, kind in shown)]
-    needed = " ".join(_EXAMPLES.get(option.name, option.name.upper()) for option in options if option.is_required)
-    lines.append(f"\nExample:  kvmctl {command} {needed}".rstrip() + " -o json\n")
+        return TOP
+    lines = [f"{usage(command)}\n\n", f"{described(command)}\n"]
+    if options := options_of(command):
+        explained = _explained_by_virsh(command)
+        rows = [(shown(option), kind(option), explained.get(option.name, "")) for option in options]
+        width = max(len(name) for name, _, _ in rows)
+        lines.append("\n")
+        for name, told, what in rows:
+            both = "; ".join(filter(None, (what, told)))
+            lines += _wrapped(f"  {name:{width}}  {both}".rstrip(), width + 4)
+    lines.append(f"\nExample:  kvmctl {example(command)}\n")
     return "".join(lines)
 
 
-def _doc(command: str) -> str:
+def usage(command: str) -> str:
+    """The command, what it requires, and whether there is more."""
+    options = options_of(command)
+    required = [f"<{option.name}>{'...' if option.repeats else ''}" for option in options if option.is_required]
+    rest = ["[OPTIONS]"] if any(not option.is_required for option in options) else []
+    return " ".join(["kvmctl", command, *required, *rest])
+
+
+def described(command: str) -> str:
     """What the method says of itself, in the words of a command line."""
     from kvm.hypervisor import Hypervisor
     from unix import Local
@@ -128,25 +171,70 @@ def _doc(command: str) -> str:
     group, name = method_of(command)
     doc = getattr(getattr(getattr(Hypervisor(Local()), group), name, None), "__doc__", None)
     if not doc:
-        return f"What virsh prints for it; see `virsh help {command}`."
-    text = re.sub(r"\s*virsh: ``[^`]*``\.?", "", cleandoc(doc))
-    text = re.sub(r"``(\w+)=True``", lambda found: f"--{found[1].replace('_', '-')}", text)
-    text = re.sub(r"``(\w+)=([^`{\[]+)``", lambda found: f"--{found[1].replace('_', '-')} {found[2]}", text)
+        return f"What virsh prints for it; see 'virsh help {command}'."
+    text = re.sub(r"\s*virsh: ``[^`]*``(, [^.]*)?\.?", "", cleandoc(doc))
+    text = "\n\n".join(filter(None, map(_without_python, text.split("\n\n"))))
+    text = re.sub(r"(adds?|tells?) `(\w+)`", r"\1 \2", text)  # a key, although there may be an option of that name
+    text = re.sub(r"``(\w+?)_?=True``", lambda found: f"--{found[1].replace('_', '-')}", text)
+    text = re.sub(r"``(\w+?)_?=([^`{\[]+)``", lambda found: f"--{found[1].replace('_', '-')} {found[2]}", text)
+    names = {option.name.replace("-", "_"): option.name for option in options_of(command) if not option.is_required}
+    text = re.sub(r"`(\w+?)(_?)`", lambda found: f"--{names[found[1]]}" if found[1] in names else found[1], text)
     return text.replace("``", "").replace("`", "")
 
 
-def _shown(option: Option) -> str:
+def _without_python(paragraph: str) -> str:
+    """A paragraph without what is about Python: sentences on functions and on events to set, examples."""
+    if paragraph.startswith(">>>"):
+        return ""
+    if not re.search(r"`(progress|cancel|function)`", paragraph):
+        return paragraph
+    sentences = re.split(r"(?<=[.])\s+(?=[`A-Z])", " ".join(paragraph.split()))
+    kept, is_about_it = [], False
+    for sentence in sentences:
+        is_about_it = bool(re.search(r"`(progress|cancel|function)`|Error`", sentence)) or (
+            is_about_it and sentence.startswith(("What it", "Once", "A job of"))
+        )
+        if not is_about_it:
+            kept.append(sentence)
+    return "\n".join(_wrapped(" ".join(kept), 0)).replace("\n\n", "\n").rstrip()
+
+
+def shown(option: Option) -> str:
+    """An option as it is written; in brackets if its value may stand alone, by its place."""
     value = {"=": " TEXT", "#": " NUMBER", "*": " ..."}.get(option.kind, "")
     name = f"--{option.name}{value}"
     return name if not option.by_place else f"[--{option.name}]{value}"
 
 
-def _kind(option: Option) -> str:
+def kind(option: Option) -> str:
+    """What is to be known of an option that its name does not tell."""
     told = []
     if option.is_required:
         told.append("required")
     if option.is_document:
-        told.append("a file with XML")
+        told.append("a file with XML, here")
     if option.repeats:
         told.append("may be repeated")
     return ", ".join(told)
+
+
+def _explained_by_virsh(command: str) -> dict[str, str]:
+    """What the virsh of this machine says of the options of a command; nothing where there is none."""
+    import subprocess
+
+    try:
+        told = subprocess.run(["virsh", "help", command], capture_output=True, text=True, check=False, timeout=5).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    found = re.findall(r"^    \[?--([\w-]+)\]?(?: <\w+>)? +(.*)$", told.partition("  OPTIONS\n")[2], re.MULTILINE)
+    return {name: what.strip() for name, what in found}
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    import textwrap
+
+    wrapped = textwrap.wrap(
+        text, 110, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
+        replace_whitespace=False, drop_whitespace=True,
+    )  # fmt: skip
+    return [f"{line}\n" for line in wrapped]

@@ -9,6 +9,15 @@ import os
 import sys
 
 from kvm.cli.arguments import Invocation, UsageError, parsed
+from kvm.cli.ending import Asked, EndedError, by_exception
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvm.cli.calls import Watch
+    from kvm.cli.hosts import Target
+    from kvm.hypervisor import Hypervisor
 
 
 def run(words: list[str]) -> int:
@@ -21,8 +30,8 @@ def run(words: list[str]) -> int:
         return _flushed(_do(parsed(words)))
     except UsageError as error:
         return _complain(f"kvmctl: {error}", 2)
-    except KeyboardInterrupt:
-        return _complain("", 130)
+    except EndedError as error:
+        return error.status
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
@@ -69,7 +78,8 @@ def _command(asked: Invocation) -> int:
     if asked.command == "top":
         from kvm.cli.top import run as run_top
 
-        return run_top(asked)
+        with Asked(by_exception):
+            return run_top(asked)
     from kvm.cli.quick import NotQuickError, Quick, may_be_quick
 
     if may_be_quick(asked) and not (asked.output == "table" and _prints_xml(asked)):
@@ -89,39 +99,80 @@ def _prints_xml(asked: Invocation) -> bool:
 
 
 def _on_hosts(asked: Invocation) -> int:
-    from kvm.cli import hosts
-    from kvm.errors import KvmError
-    from unix.errors import UnixError
+    from kvm.cli import calls, hosts
 
     found, told_apart = hosts.targets(asked)
+    names = [target.name for target in found]
     if "dry-run" in asked.flags:
-        return _dry_run(asked, [target.name for target in found])
-    _confirm(asked, [target.name for target in found])
-    from kvm.cli import calls
-
-    calls.prepare(asked)
-    if told_apart and len(found) > 1 and (calls.wants_terminal(asked) or asked.command.endswith("edit")):
+        return _dry_run(asked, names)
+    _confirm(asked, names)
+    takes_terminal = calls.wants_terminal(asked) or asked.command.endswith("edit")
+    if told_apart and len(found) > 1 and takes_terminal:
         raise UsageError(f"{asked.command} takes the terminal, so it is for one host")
-    status = 0
-    values: dict[str, object] = {}
-    for name, value in hosts.on_all(found, lambda hypervisor: _value(hypervisor, asked)):
+    answers = _Answers(told_apart=told_apart)
+    with Asked(by_exception):  # a terminal that shows nothing of a password shows again what is typed
+        calls.prepare(asked)
+        if takes_terminal:
+            answers.take(names[0], hosts.on_one(found[0], lambda _, hypervisor: _value(hypervisor, asked)))
+    if not takes_terminal:
+        _on_all(asked, found, answers)
+    return answers.printed(asked, names)
+
+
+def _on_all(asked: Invocation, found: list[Target], answers: _Answers) -> None:
+    """Ask all hosts at once, and show how far they are if that takes long."""
+    from kvm.cli import calls, hosts, progress
+
+    takes = calls.watched(asked)
+    work = hosts.Calls(found, jobs="cancel" in takes)
+    names = [target.name for target in found]
+    with progress.shown(asked, names) if "progress" in takes else progress.Shown() as shown:
+        answers.complain = shown.print
+        watches = {name: calls.Watch(takes, name, shown, work.cancelled) for name in names}
+        for name, answer in work.run(lambda target, hypervisor: _value(hypervisor, asked, watches[target.name])):
+            is_job = takes and watches[name].has_begun
+            if is_job or not work.cancelled.is_set():  # how a job has ended is to be told in any case
+                answers.take(name, answer)
+
+
+class _Answers:
+    """What the hosts have answered; who has failed is told at once."""
+
+    def __init__(self, *, told_apart: bool) -> None:
+        self._told_apart = told_apart
+        self._status = 0
+        self._values: dict[str, object] = {}
+        self.complain: Callable[[str], object] = lambda line: sys.stderr.write(f"{line}\n")
+
+    def take(self, name: str, value: object) -> None:
+        """Take the value of a host, or its exception."""
+        from kvm.errors import KvmError
+        from unix.errors import UnixError
+
+        if isinstance(value, BrokenPipeError) or (
+            isinstance(value, Exception) and not isinstance(value, KvmError | UnixError | OSError)
+        ):
+            raise value
         if isinstance(value, Exception):
-            if not isinstance(value, KvmError | UnixError | OSError):
-                raise value
-            status = _complain(f"{name}: {_said(value)}" if told_apart else f"kvmctl: {_said(value)}", 1)
+            self._status = 1
+            self.complain(f"{name if self._told_apart else 'kvmctl'}: {_said(value)}")
         elif isinstance(value, _Ended):
-            status = max(status, value.status)
+            self._status = max(self._status, value.status)
         else:
-            values[name] = value
-    if asked.output == "raw":
-        for name, value in values.items():
-            status = max(status, _print_raw(value, name if told_apart else ""))
-    elif told_apart:
-        if values or asked.output != "table":
-            _print(asked, values, told_apart=True)
-    elif values:
-        _print(asked, next(iter(values.values())), told_apart=False)
-    return status
+            self._values[name] = value
+
+    def printed(self, asked: Invocation, names: list[str]) -> int:
+        """Print the values, in the order of the hosts; the exit status."""
+        values = {name: self._values[name] for name in names if name in self._values}
+        if asked.output == "raw":
+            for name, value in values.items():
+                self._status = max(self._status, _print_raw(value, name if self._told_apart else ""))
+        elif self._told_apart:
+            if values or asked.output != "table":
+                _print(asked, values, told_apart=True)
+        elif values:
+            _print(asked, next(iter(values.values())), told_apart=False)
+        return self._status
 
 
 class _Ended:
@@ -131,21 +182,17 @@ class _Ended:
         self.status = int(return_code != 0)
 
 
-def _value(hypervisor: object, asked: Invocation) -> object:
-    from typing import cast
-
+def _value(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = None) -> object:
     from kvm.cli import calls
-    from kvm.hypervisor import Hypervisor
 
-    here = cast(Hypervisor, hypervisor)
-    calls.begin(here, asked)
-    if calls.wants_terminal(asked) or calls.streams(here, asked):
-        return _Ended(calls.interactive(here, asked))
+    calls.begin(hypervisor, asked)
+    if calls.wants_terminal(asked) or calls.streams(hypervisor, asked):
+        return _Ended(calls.interactive(hypervisor, asked))
     if asked.output == "raw" and asked.command != "screenshot":
-        return calls.raw(here, asked)
+        return calls.raw(hypervisor, asked)
     if asked.output == "table" and calls.prints_xml(asked):
-        return _succeeded(asked, calls.raw(here, asked))
-    value = calls.value_of(here, asked)
+        return _succeeded(asked, calls.raw(hypervisor, asked))
+    value = calls.value_of(hypervisor, asked, watch)
     if hasattr(value, "__next__"):
         return _Ended(_stream(asked, value))
     return value
@@ -174,7 +221,10 @@ def _succeeded(asked: Invocation, result: object) -> object:
 
 
 def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error on one line, with what became known of it later."""
+    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    told = (said or type(error).__name__, *getattr(error, "__notes__", ()))
+    return " ".join("; ".join(told).split())
 
 
 def _print_raw(value: object, name: str) -> int:

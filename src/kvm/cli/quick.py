@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from kvm.cli.arguments import Invocation, method_of, reader_of
+from kvm.cli.ending import SIGTERM, Asked, Held, at_once
 from kvm.virsh.environment import AT_THE_PROMPT, EVERY_VIRSH
 
 TYPE_CHECKING = False
@@ -61,20 +62,22 @@ class Quick:
         self._asked = asked
         self._pid: int | None = None
         self._in = -1
+        self._asked_to_end = Asked(self._end)
 
     def __enter__(self) -> Quick:
-        import signal
-
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C finds a virsh that is known, or none
+        self._asked_to_end.__enter__()
         try:
-            self._start()
-        finally:
-            try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            except BaseException as error:
-                self.__exit__(error)
-                raise
+            with Held():  # they find a virsh that is known, or none
+                self._start()
+        except BaseException:
+            self._asked_to_end.__exit__()
+            raise
         return self
+
+    def _end(self, number: int) -> None:
+        """End virsh, and this program."""
+        self._kill()
+        at_once(number)
 
     def _start(self) -> None:
         connect = [f"--connect={self._asked.connect}"] if self._asked.connect else []
@@ -95,24 +98,27 @@ class Quick:
                 os.close(end)
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self._pid is None:
-            return
         if self._in >= 0:
             os.close(self._in)
         if kind is not None:
-            import signal
-
-            os.killpg(self._pid, signal.SIGTERM)
-        os.waitpid(self._pid, 0)
+            self._kill()
+        elif self._pid is not None:
+            os.waitpid(self._pid, 0)
         os.close(self._out)
         os.close(self._err)
+        self._asked_to_end.__exit__()
+
+    def _kill(self) -> None:
+        if self._pid is not None:
+            try:
+                os.killpg(self._pid, SIGTERM)
+                os.waitpid(self._pid, 0)
+            except (ProcessLookupError, ChildProcessError):  # it has just ended
+                return
 
     def value(self) -> object:
         """What the method of the command returns."""
-        if self._asked.output == "json":
-            import json  # noqa: F401  # while virsh starts, not after it
-
-        from kvm.cli import render  # noqa: F401
+        from kvm.cli import json, render  # noqa: F401  # while virsh starts, not after it
         from kvm.cli.calls import value_of
         from kvm.errors import KvmError
         from kvm.virsh.prompt import Conversation

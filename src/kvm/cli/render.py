@@ -7,7 +7,6 @@ and times are rounded, numbers stand to the right, and on a terminal rows are cu
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,9 @@ _COLOURS = {
     "31": {"crashed", "inaccessible", "error", "dying", "down"},
     "2": {"shut off", "inactive", "offline"},
 }  # fmt: skip
+
+_NARROWEST = 4
+"""Columns of a terminal below which a column of a table is not cut."""
 
 _STATES = {"state", "link_state"}
 """The columns that hold states."""
@@ -59,7 +61,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value if value - value == 0 else None  # JSON has no infinity
     if hasattr(value, "_asdict"):
         value = value._asdict()
     elif hasattr(value, "__dataclass_fields__"):
@@ -82,16 +84,10 @@ def plain(value: Any) -> Any:
 
 
 def to_json(value: object, *, on_one_line: bool = False) -> str:
-    """A value as JSON; what is no Unicode in it, as libvirt may have it, becomes escapes."""
-    import json
+    """A value as JSON."""
+    from kvm.cli.json import dump
 
-    indent = None if on_one_line else 2
-    text = json.dumps(plain(value), indent=indent, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(plain(value), indent=indent)
-    return text + "\n"
+    return dump(plain(value), on_one_line=on_one_line) + "\n"
 
 
 def to_yaml(value: object) -> str:
@@ -162,8 +158,12 @@ def _measured(quantity: Quantity) -> str:
         return _scaled(int(quantity), 1000, ("Hz", "kHz", "MHz", "GHz", "THz"))
     if unit in ("ns", "us", "ms", "s", "m"):
         return _time(int(quantity) / 1e9)
-    rate = "/s" if unit.endswith("/s") else ""
-    return _scaled(int(quantity), 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")) + rate
+    return size(int(quantity)) + ("/s" if unit.endswith("/s") else "")
+
+
+def size(number: int) -> str:
+    """A number of bytes, in the unit that makes it readable."""
+    return _scaled(number, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
 
 
 def _scaled(number: int, base: int, units: tuple[str, ...]) -> str:
@@ -275,13 +275,29 @@ def _grid(columns: list[str], rows: list[dict[str, object]], screen: Screen, *, 
     heading = [column.upper() for column in columns]
     widths = [max(map(width_of, each)) for each in zip(heading, *cells, strict=True)]
     if screen.width is not None:
-        _fit(widths, screen.width - 2 * (len(columns) - 1))
+        room = screen.width - 2 * (len(columns) - 1)
+        if room < sum(min(width, _NARROWEST) for width in widths):
+            return _records(heading, cells, screen)
+        _fit(widths, room)
     shown = [_row([(cut, cut) for cut in map(cut, heading, widths)], widths, right)]
     for row in cells:
         texts = [cut(text, width) for text, width in zip(row, widths, strict=True)]
         coloured = [_coloured(column, text, screen) for column, text in zip(columns, texts, strict=True)]
         shown.append(_row(list(zip(texts, coloured, strict=True)), widths, right))
     return "".join(f"{line.rstrip()}\n" for line in shown)
+
+
+def _records(heading: list[str], rows: list[list[str]], screen: Screen) -> str:
+    """The rows below each other, a line for each cell, where there is no room beside each other."""
+    width = max(map(width_of, heading))
+    blocks = (
+        "".join(
+            f"{_padded(name, width)}  {_coloured(name.lower(), text, screen)}\n"
+            for name, text in zip(heading, row, strict=True)
+        )
+        for row in rows
+    )
+    return "\n".join(blocks)
 
 
 def _row(cells: list[tuple[str, str]], widths: list[int], right: list[bool]) -> str:
@@ -295,7 +311,7 @@ def _row(cells: list[tuple[str, str]], widths: list[int], right: list[bool]) -> 
 
 def _fit(widths: list[int], room: int) -> None:
     """Take from the widest columns until all of them have room."""
-    while sum(widths) > room and max(widths) > 4:
+    while sum(widths) > room and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
 
 

@@ -6,26 +6,33 @@ from __future__ import annotations
 from _thread import RLock
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
-from weakref import WeakKeyDictionary
 
 from kvm import text, xml
 from kvm.groups.caller import Caller
 from kvm.values import Outcome
 from kvm.virsh.command import Command
-from kvm.virsh.jobs import Job
 from kvm.virsh.plan import Plan, acting, after, editing, listing, reading, telling
 from unix.result import Result
 
 if TYPE_CHECKING:
+    from weakref import WeakKeyDictionary
+
     from kvm.events import EventOptions, Events, Kinds, Reader
+    from kvm.virsh.jobs import Job
 
 T = TypeVar("T")
 V = TypeVar("V")
 D = TypeVar("D")
 
 
-_editing: WeakKeyDictionary[Caller, AbstractContextManager[object]] = WeakKeyDictionary()
+@cache
+def _editing() -> WeakKeyDictionary[Caller, AbstractContextManager[object]]:
+    """What each caller that edits has locked."""
+    from weakref import WeakKeyDictionary
+
+    return WeakKeyDictionary()
 
 
 class _Care(TypedDict):
@@ -97,7 +104,7 @@ class Group:
 
     def _carefully(self) -> _Care:
         """How an edit is carried out: by one thread of the same caller at a moment."""
-        return {"alone": _editing.setdefault(self._caller, RLock()), "check": self._caller.check}
+        return {"alone": _editing().setdefault(self._caller, RLock()), "check": self._caller.check}
 
     def _listen(
         self,

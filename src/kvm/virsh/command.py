@@ -10,15 +10,18 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 from kvm import errors
 from kvm.errors import InvalidArgumentError, KvmError, NotSupportedError
 from kvm.values import Quantity
 from kvm.virsh import manners
 from kvm.virsh.commands_generated import COMMANDS
-from kvm.virsh.jobs import Job
-from kvm.virsh.transfer import Transfer
 from unix.result import Result
+
+if TYPE_CHECKING:
+    from kvm.virsh.jobs import Job
+    from kvm.virsh.transfer import Transfer
 
 STDIN = "/dev/stdin"
 """Where a virsh in a process of its own finds the XML that it is given."""
@@ -74,17 +77,21 @@ class Command:
 
     def transfer(self) -> Transfer | None:
         """What is transferred, if the command does that."""
+        from kvm.virsh.transfer import Transfer
+
         return next((value for value in self.options.values() if isinstance(value, Transfer)), None)
 
 
 def _word(command: str, option: str, value: object) -> str:
     if isinstance(value, bytes):
         return STDIN
-    if isinstance(value, Transfer):
-        return value.place
     if isinstance(value, Quantity):
         return f"{int(value)}b"
     if not isinstance(value, str | int | float | os.PathLike):
+        from kvm.virsh.transfer import Transfer
+
+        if isinstance(value, Transfer):
+            return value.place
         raise TypeError(f"virsh {command}: --{option} takes text, a number or a path, not {value!r}")
     text = os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
     if "\0" in text:

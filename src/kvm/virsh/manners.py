@@ -88,7 +88,7 @@ TELLS = {
 }
 """What actions print that tell something: the name that libvirt has chosen, or how many there were."""
 
-_NEWS = re.compile(
+_NEWS = (
     rb"(error: Disconnected from [^\n]* due to (?:I/O error|end of file|keepalive timeout|client request)\n)*"
     rb"(error: Reconnected to the hypervisor\n)?"
 )
@@ -126,7 +126,7 @@ def judged(command: str, stdout: bytes, stderr: bytes, *, reads: bool, return_co
     """
     failed = return_code != 0 or _says(_SAYS_NO, command, stdout)
     if b"error: " in stderr:
-        news = _NEWS.match(stderr)
+        news = re.match(_NEWS, stderr)
         is_back, is_lost = (bool(news[2]), bool(news[1]) and not news[2]) if news else (False, False)
         rest = stderr[news.end() :] if news else stderr
         failed = failed or _has_error(command, rest) or (is_lost and reads)

@@ -28,7 +28,7 @@ LONGEST = 1 << 16
 ENVIRONMENT = AT_THE_PROMPT
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-_NOT_FOR_READLINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_NOT_FOR_READLINE = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class Reply(NamedTuple):
@@ -40,7 +40,11 @@ class Reply(NamedTuple):
 
 def carries(words: Sequence[str]) -> bool:
     """Whether a command of these words can be written to the prompt."""
-    return sum(map(len, words)) < LONGEST and not any(_NOT_FOR_READLINE.search(word) for word in words)
+    line = "".join(words)
+    try:
+        return len(line) < LONGEST and not _NOT_FOR_READLINE.search(line.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def quoted(word: str) -> str:

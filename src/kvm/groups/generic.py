@@ -155,7 +155,7 @@ class Generic(Group):
 
         `file`: a CPU as a dict of ``<cpu>``, XML, an element or a path. Returns ``'identical'``, ``'superset'`` (the
         host's CPU can do all that the other can) or ``'incompatible'``; with ``error=True`` the last one raises, and
-        says what is missing.
+        says what is missing. ``validate=True`` checks `file` against libvirt's schema.
         """
         return self._compare("cpu-compare", file=xml.document("cpu", file), **options)
 
@@ -180,8 +180,10 @@ class Generic(Group):
         """What a guest of one kind can have on this hypervisor, as a dict. virsh: ``domcapabilities``.
 
         `args` in virsh's order: the type (``'kvm'``), the path of the emulator, the architecture (``'x86_64'``), the
-        machine (``'q35'``); each may be None, left out or given by name (`virttype`, `emulatorbin`, `arch`,
-        `machine`). `xpath` as with `capabilities`.
+        machine (``'q35'``); each may be None, left out or given by name (`virttype`, `emulatorbin`, `arch`, `machine`).
+        ``expand_cpu_features=True`` lists the features that belong to the host's CPU model,
+        ``disable_deprecated_features=True`` switches the deprecated ones off in it, ``supported_cpu_features=True``
+        lists those that the hypervisor supports. `xpath` as with `capabilities`.
         """
         given = _in_order("domcapabilities", ("virttype", "emulatorbin", "arch", "machine"), args, options)
         return self._read("domcapabilities", xml.asked(xpath), **xml.unwrapped(given))
@@ -213,8 +215,9 @@ class Generic(Group):
     ) -> xml.Conf:
         """The CPU that all of the given CPUs are able to be, under one hypervisor. virsh: ``hypervisor-cpu-baseline``.
 
-        `file` as with `cpu_baseline`, or ``model='Haswell'`` for just a model; which hypervisor: `virttype`,
-        `emulator`, `arch`, `machine`.
+        `file`, `features` and `migratable` as with `cpu_baseline`, or ``model='Haswell'`` for just a model; which
+        hypervisor: `virttype`, `emulator`, `arch`, `machine`. ``ignore_host=True`` leaves out of account what the
+        hypervisor can do on this host.
         """
         cpus = None if file is None else xml.documents("cpu", file)
         return self._read("hypervisor-cpu-baseline", xml.conf, file=cpus, **options)
@@ -260,7 +263,10 @@ class Generic(Group):
         return self._set_or_read("node-memory-tune", text.settings(NodeMemoryTune), values)
 
     def nodecpumap(self, **options: Unpack[options.NodecpumapOptions]) -> NodeCpuMap:
-        """How many CPUs the node has, how many are online, and which. virsh: ``nodecpumap``."""
+        """How many CPUs the host has, how many are online, and which. virsh: ``nodecpumap``.
+
+        ``{'cpus_present': 8, 'cpus_online': 3, 'cpu_map': [0, 2, 4]}``; ``pretty=True`` makes no difference.
+        """
         return self._read("nodecpumap", text.fields(NodeCpuMap), **options)
 
     @overload
@@ -272,10 +278,11 @@ class Generic(Group):
     @overload
     def nodecpustats(self, cpu: int | str = "*", percent: bool = False) -> NodeCpuStats | NodeCpuPercent: ...
     def nodecpustats(self, cpu: int | str = "*", percent: bool = False) -> NodeCpuStats | NodeCpuPercent:
-        """What the node's CPUs spent their time on. virsh: ``nodecpustats``.
+        """What the host's CPUs spent their time on. virsh: ``nodecpustats``.
 
-        `cpu`: the number of one, or ``'*'`` for all. Nanoseconds since the start of the node, or, with `percent`,
-        percentages of the second that the call then takes.
+        ``{'user': ..., 'system': ..., 'idle': ..., 'iowait': ...}`` of one CPU, by its number `cpu`, or with ``'*'`` of
+        all. Nanoseconds since the start of the host, or, with `percent`, percentages (floats) of the second that the
+        call then takes, with their sum of all but idle as ``usage``.
         """
         number = None if cpu == "*" else cpu
         if percent:
@@ -283,22 +290,29 @@ class Generic(Group):
         return self._read("nodecpustats", text.fields(NodeCpuStats), cpu=number)
 
     def nodeinfo(self) -> NodeInfo:
-        """The node's CPUs and memory. virsh: ``nodeinfo``.
+        """The host's CPUs and memory. virsh: ``nodeinfo``.
 
-        ``memory_size`` in bytes, ``cpu_frequency`` in Hz.
+        ``{'cpu_model': 'x86_64', 'cpus': 16, 'cpu_frequency': ..., 'cpu_sockets': 1, 'cores_per_socket': 8,
+        'threads_per_core': 2, 'numa_cells': 1, 'memory_size': ...}``: ``memory_size`` in bytes, ``cpu_frequency`` in Hz
+        (not there if the host does not tell). The sockets are those of one NUMA cell.
         """
         return self._read("nodeinfo", text.fields(NodeInfo))
 
     def nodememstats(self, cell: int | str = "*") -> NodeMemStats:
-        """The node's memory, in bytes. virsh: ``nodememstats``.
+        """The host's memory, in bytes. virsh: ``nodememstats``.
 
-        `cell`: the number of one NUMA cell, or ``'*'`` for the node.
+        ``{'total': ..., 'free': ..., 'buffers': ..., 'cached': ...}`` of the host, or with the number `cell` of one
+        NUMA cell ``total`` and ``free`` of that.
         """
         number = None if cell == "*" else cell
         return self._read("nodememstats", text.fields(NodeMemStats), cell=number)
 
     def nodesevinfo(self) -> NodeSevInfo:
-        """What the node's AMD SEV offers. virsh: ``nodesevinfo``."""
+        """What the host's AMD SEV offers. virsh: ``nodesevinfo``.
+
+        ``{'pdh': ..., 'cert_chain': ..., 'cbitpos': 47, 'reduced_phys_bits': 1, 'max_guests': 15, ...}``.
+        `NotSupportedError` where there is no SEV.
+        """
         return self._read("nodesevinfo", text.fields(NodeSevInfo))
 
     def nodesuspend(self, target: Literal["mem", "disk", "hybrid"], duration: int) -> Result:
@@ -328,7 +342,8 @@ class Generic(Group):
     def version(self, **options: Unpack[options.VersionOptions]) -> Version:
         """The releases of the library, the API and the hypervisor, with ``daemon=True`` also of the daemon.
 
-        virsh: ``version``.
+        ``{'compiled_against_library': 'libvirt 9.0.0', 'using_library': ..., 'using_api': 'QEMU 9.0.0',
+        'running_hypervisor': 'QEMU 7.2.22', 'running_against_daemon': '9.0.0'}``. virsh: ``version``.
         """
         return self._read("version", text.fields(Version), **options)
 

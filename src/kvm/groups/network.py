@@ -188,7 +188,9 @@ class Network(Group):
     def dhcp_leases(self, network: str, **options: Unpack[options.NetDhcpLeasesOptions]) -> list[DhcpLease]:
         """The addresses that a network has leased, see `DhcpLease`. virsh: ``net-dhcp-leases``.
 
-        ``mac='52:54:00:..'``: those of one network card.
+        ``[{'expiry': datetime, 'mac': '52:54:00:...', 'protocol': 'ipv4', 'address': '192.0.2.10', 'prefix': 24,
+        'hostname': 'web1', 'client_id': None}]``; the expiry is in UTC. ``mac='52:54:00:..'``: those of one network
+        card.
         """
         return self._read("net-dhcp-leases", _leases, network=network, **options)
 
@@ -230,7 +232,10 @@ class Network(Group):
         return self._listen_or_list("net-event", _EVENTS, "net-list", which, options, list=list)
 
     def info(self, network: str) -> NetworkInfo:
-        """A network's basic facts, see `NetworkInfo`. virsh: ``net-info``."""
+        """A network's basic facts, see `NetworkInfo`. virsh: ``net-info``.
+
+        ``{'name': 'default', 'uuid': ..., 'active': True, 'persistent': True, 'autostart': True, 'bridge': 'virbr0'}``.
+        """
         return self._read("net-info", text.fields(NetworkInfo), network=network)
 
     def list(self, **options: Unpack[options.NetListOptions]) -> dict[str, ListedNetwork]:
@@ -341,10 +346,12 @@ class Network(Group):
     ) -> Result:
         """Change one element of a network, without a restart if it is active. virsh: ``net-update``.
 
-        `command`: what to do with the element; `section`: where it is, ``'ip-dhcp-host'`` for instance; `xml`: the
-        element itself as a dict (of ``<host>`` then: the last part of `section`), XML, an element, or the path of a
-        file on the hypervisor. ``live=True`` changes the running network, ``config=True`` its definition, none of both
-        what it is now. ``parent_index``: the number of the ``<ip>`` that is meant, from 0.
+        `command`: what to do with the element, ``'add-last'``, ``'add-first'``, ``'modify'`` or ``'delete'``;
+        `section`: where it is, ``'ip-dhcp-host'`` for instance; `xml`: the element itself as a dict (of ``<host>``
+        then: the last part of `section`), XML, an element, or the path of a file on the hypervisor. ``live=True``
+        changes the running network, ``config=True`` its definition, both together both; ``current=True``, or neither,
+        the running network if it runs and its definition otherwise. ``parent_index``: the number of the ``<ip>`` that
+        is meant, from 0.
         """
         return self._act(
             "net-update", network=network, command=command, section=section, xml=_element(section, xml), **options

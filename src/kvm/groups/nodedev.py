@@ -124,7 +124,8 @@ class Nodedev(Group):
     def info(self, device: str) -> NodedevInfo:
         """What a device is to libvirt, see `NodedevInfo`. virsh: ``nodedev-info``.
 
-        Needs virsh 9.
+        ``{'name': 'mdev_...', 'parent': 'pci_...', 'active': True, 'persistent': True, 'autostart': False}``. Needs
+        virsh 9.
         """
         return self._read("nodedev-info", text.fields(NodedevInfo), device=device)
 

@@ -122,9 +122,10 @@ class Pool(Group):
         Where it is: `target`; what it is made of: `source_host`, `source_path`, `source_dev`, `source_name`,
         `source_format`, `source_initiator`, `source_protocol_ver`; who may use that: `auth_type`, `auth_username`, and
         `secret_usage` or `secret_uuid`; a SCSI adapter: `adapter_name`, or `adapter_wwnn` and `adapter_wwpn`, with
-        `adapter_parent` or what begins so. `build`, `overwrite` and `no_overwrite` as with `create`. With
-        ``print_xml=True`` nothing is created: the dict that `create` would take comes back. virsh puts the texts into
-        XML as they are: where one has a ``&``, ``<`` or ``'``, use `create`.
+        `adapter_parent`, or `adapter_parent_wwnn` and `adapter_parent_wwpn`, or `adapter_parent_fabric_wwn`. `build`,
+        `overwrite` and `no_overwrite` as with `create`. With ``print_xml=True`` nothing is created: the dict that
+        `create` would take comes back. virsh puts the texts into XML as they are: where one has a ``&``, ``<`` or
+        ``'``, use `create`.
         """
         return self._act_or_print(xml.conf, "pool-create-as", print_xml, name=name, type=type, **options)
 
@@ -215,7 +216,11 @@ class Pool(Group):
         return self._read("find-storage-pool-sources-as", _sources, type=type, **options)
 
     def info(self, pool: str, **options: Unpack[options.PoolInfoOptions]) -> PoolInfo:
-        """A pool's basic figures, see `PoolInfo`. virsh: ``pool-info``."""
+        """A pool's basic figures, see `PoolInfo`. virsh: ``pool-info``.
+
+        ``{'name': 'images', 'uuid': ..., 'state': 'running', 'persistent': True, 'autostart': True, 'capacity': ...,
+        'allocation': ..., 'available': ...}``, the last three in bytes, exactly; ``bytes=True`` makes no difference.
+        """
         return self._read("pool-info", text.fields(PoolInfo), **{**options, "pool": pool, "bytes": True})
 
     def list(self, **options: Unpack[options.PoolListOptions]) -> dict[str, ListedPool]:

@@ -96,9 +96,10 @@ class Secret(Group):
         return self._listen_or_list("secret-event", _EVENTS, "secret-list", which, options, list=list)
 
     def get_value(self, secret: str, **_: Unpack[options.SecretGetValueOptions]) -> bytes:
-        """A secret's value. virsh: ``secret-get-value``.
+        """A secret's value, as bytes, not in base64. virsh: ``secret-get-value``.
 
         `NotFoundError` if it has none, `InvalidStateError` if the secret is private: then only libvirt itself reads it.
+        ``plain=True`` makes no difference.
         """
         return self._read("secret-get-value", _decoded, secret=secret)
 

@@ -241,7 +241,11 @@ class Snapshot(Group):
     def info(
         self, domain: str | int, snapshotname: str | None = None, **options: Unpack[options.SnapshotInfoOptions]
     ) -> SnapshotInfo:
-        """A snapshot's basic figures, see `SnapshotInfo`. virsh: ``snapshot-info``."""
+        """A snapshot's basic figures, see `SnapshotInfo`. virsh: ``snapshot-info``.
+
+        ``{'name': 'before', 'domain': 'web1', 'current': True, 'state': 'running', 'location': 'internal', 'parent':
+        None, 'children': 0, 'descendants': 0, 'metadata': True}``.
+        """
         which = {"domain": domain, "snapshotname": snapshotname, **options}
         return self._caller.call(describing("snapshot", SnapshotInfo, which))
 

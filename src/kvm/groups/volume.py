@@ -243,7 +243,9 @@ class Volume(Group):
     def info(self, vol: str, **options: Unpack[options.VolInfoOptions]) -> VolumeInfo:
         """A volume's basic figures, see `VolumeInfo`. virsh: ``vol-info``.
 
-        ``physical=True``: the size of its file or device as `physical`, instead of `allocation`.
+        ``{'name': 'disk.qcow2', 'type': 'file', 'capacity': ..., 'allocation': ...}``, in bytes, exactly;
+        ``bytes=True`` makes no difference. ``physical=True``: the size of its file or device as `physical`, instead of
+        `allocation`.
         """
         return self._read("vol-info", _info, **{**options, "vol": vol, "bytes": True})
 
@@ -277,8 +279,8 @@ class Volume(Group):
     def resize(self, vol: str, capacity: int | str, **options: Unpack[options.VolResizeOptions]) -> Result:
         """Change the capacity of a volume that no running guest uses. virsh: ``vol-resize``.
 
-        ``delta=True``: by `capacity`, not to it. ``allocate=True`` allocates what is new; without ``shrink=True`` a
-        volume does not become smaller.
+        `capacity` in bytes, or with a unit (``'10G'``). ``delta=True``: by `capacity`, not to it. ``allocate=True``
+        allocates what is new; without ``shrink=True`` a volume does not become smaller.
         """
         return self._act("vol-resize", vol=vol, capacity=_size(capacity), **options)
 

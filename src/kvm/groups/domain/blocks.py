@@ -183,8 +183,12 @@ class Blocks(Group):
     ) -> BlockIoTune | Result:
         """Read or set the limits of a disk. virsh: ``blkdeviotune``.
 
-        Without limits, the current ones, see `BlockIoTune`. With any of them, as options of the same names, they are
-        set; bytes may have a unit (``total_bytes_sec='10MiB'``). Where: `live`, `config`, `current`.
+        Without limits, the current ones, a dict of all by these names, 0 for none (`BlockIoTune`). With any, they are
+        set: `total_bytes_sec`, `read_bytes_sec`, `write_bytes_sec` (bytes, or with a unit, ``'10MiB'``),
+        `total_iops_sec`, `read_iops_sec`, `write_iops_sec` (operations), each on average; with ``_max`` behind the name
+        in a burst, with ``_max_length`` the seconds of that. `size_iops_sec`: operations longer than so many bytes
+        count as several. Disks with the same `group_name` share them. `device`: the disk's target or source. Where:
+        `live`, `config`, `current`.
         """
         where, given = _parted(options)
         return self._set_or_read("blkdeviotune", text.fields(BlockIoTune), given, domain=domain, device=device, **where)
@@ -212,7 +216,9 @@ class Blocks(Group):
     ) -> BlockInfo | dict[str, BlockInfo]:
         """The size of a disk, in bytes. virsh: ``domblkinfo``.
 
-        See `BlockInfo`; ``all=True`` instead of a `device` gives all by target.
+        ``{'capacity': ..., 'allocation': ..., 'physical': ...}``: what the guest sees, what the image takes up, and how
+        long it is. ``all=True`` instead of a `device` (its target or source) gives all by target, an empty drive with
+        None; ``human=True`` makes no difference.
         """
         if all:
             return self._read("domblkinfo", _infos, domain=domain, device=device, all=True)
@@ -242,9 +248,10 @@ class Blocks(Group):
     ) -> BlkioTune | Result:
         """Read or set what a domain gets of the disks of the host. virsh: ``blkiotune``.
 
-        Without values, the current ones, see `BlkioTune`. Otherwise they are set: `weight` as libvirt's cgroups have
-        it, and ``device_weights={'/dev/sda': 500}``, `device_read_iops_sec`, `device_write_iops_sec`,
-        `device_read_bytes_sec`, `device_write_bytes_sec`, a disk's 0 for none. Where: `live`, `config`, `current`.
+        Without values, the current ones: ``{'weight': 500, 'device_weight': {'/dev/sda': 500}, 'device_read_iops_sec':
+        {}, ...}``. Otherwise they are set: `weight` as libvirt's cgroups have it, and ``device_weights={'/dev/sda':
+        500}`` (with an s, read without), `device_read_iops_sec`, `device_write_iops_sec`, `device_read_bytes_sec`,
+        `device_write_bytes_sec`, operations or bytes a second, a disk's 0 for none. Where: `live`, `config`, `current`.
         """
         where, given = _parted(options)
         values = {"weight": weight, **{name: _by_path(each) for name, each in given.items()}}
@@ -253,8 +260,8 @@ class Blocks(Group):
     def blklist(self, domain: str | int, **options: Unpack[options.DomblklistOptions]) -> list[ListedDisk]:
         """The disks of a domain. virsh: ``domblklist``.
 
-        ``[{'type': 'file', 'device': 'disk', 'target': 'vda', 'source': '/images/web1.qcow2'}]``; ``inactive=True``
-        those of the definition.
+        ``[{'type': 'file', 'device': 'disk', 'target': 'vda', 'source': '/images/web1.qcow2'}]``, None for the source
+        of an empty drive; ``inactive=True`` those of the definition. ``details=True`` makes no difference.
         """
         # virsh makes its table of the same XML, where a blank or a `-` in a path is itself
         return self._read("dumpxml", _disks, domain=domain, **_without(options, "details"))
@@ -262,7 +269,9 @@ class Blocks(Group):
     def blkstat(self, domain: str | int, device: str | None = None, *, human: bool = False) -> BlockStats:  # noqa: ARG002
         """What went through a disk of a running domain, or, without `device`, through all. virsh: ``domblkstat``.
 
-        ``{'rd_req': 5, 'rd_bytes': 20480, 'wr_req': 0, ...}``, see `BlockStats`.
+        ``{'rd_req': 5, 'rd_bytes': 20480, 'rd_total_times': 812345, 'wr_req': 0, 'wr_bytes': 0, 'wr_total_times': 0,
+        'flush_operations': 0, 'flush_total_times': 0, 'errs': 0}`` as far as it is counted, times in nanoseconds.
+        `device`: the disk's target or source; ``human=True`` makes no difference.
         """
         return self._read("domblkstat", text.figures(BlockStats), domain=domain, device=device)
 
@@ -285,11 +294,13 @@ class Blocks(Group):
     ) -> Result:
         """Move what changed from an image down into one that it is based on. virsh: ``blockcommit``.
 
-        From `top` (the image in use) to `base` (the lowest), or, with ``shallow=True``, one down. From the image in
-        use it is an ``active=True`` commit, which follows the guest until `blockjob` concludes it, or, with
-        ``pivot=True``, goes over to the base, with ``keep_overlay=True`` stays with the image. ``wait=True`` waits
-        until all is moved, `timeout` seconds at most (then the job is aborted). ``delete=True`` deletes the images
-        that are no longer needed. `progress` and `cancel` as with `migrate`; either waits as well.
+        `path`: the disk's target or source. From `top` (the image in use) to `base` (the lowest), or, with
+        ``shallow=True``, one down. From the image in use it is an ``active=True`` commit, which follows the guest until
+        `blockjob` concludes it, or, with ``pivot=True``, goes over to the base, with ``keep_overlay=True`` stays with
+        the image. ``wait=True`` waits until all is moved, `timeout` seconds at most (then the job is aborted, and with
+        ``async_=True`` not waited for). ``delete=True`` deletes the images that are no longer needed,
+        ``keep_relative=True`` leaves relative names of backing files relative. `bandwidth` as with `blockjob`.
+        `progress` and `cancel` as with `migrate`; either waits as well.
         """
         return self._act_long("blockcommit", Job(progress, cancel), domain=domain, path=path, **_job(options))
 
@@ -320,13 +331,16 @@ class Blocks(Group):
     ) -> Result | xml.Conf:
         """Copy a disk of a running domain, and keep the copy up to date. virsh: ``blockcopy``.
 
-        To `dest`, a file (a block device with ``blockdev=True``) of a `format`, or to what `xml` says: a dict of
-        ``<disk>``, XML, an element or a path. If the domain is defined, libvirt wants ``transient_job=True``, which
-        says that the job ends with this run of it. The copy follows the guest until `blockjob` concludes it, or, with
-        ``pivot=True``, goes over to the copy, with ``finish=True`` stays with the disk. ``wait=True`` waits until all
-        is copied, `timeout` seconds at most (then the job is aborted). ``shallow=True`` copies the uppermost image,
-        ``reuse_external=True`` into a file that is there. ``print_xml=True`` returns the disk that this would copy to.
-        `progress` and `cancel` as with `migrate`; either waits as well.
+        `path`: the disk's target or source. To `dest`, a file (a block device with ``blockdev=True``) of a `format`, or
+        to what `xml` says: a dict of ``<disk>``, XML, an element or a path. If the domain is defined, libvirt wants
+        ``transient_job=True``, which says that the job ends with this run of it. The copy follows the guest until
+        `blockjob` concludes it, or, with ``pivot=True``, goes over to the copy, with ``finish=True`` stays with the
+        disk. ``wait=True`` waits until all is copied, `timeout` seconds at most (then the job is aborted, and with
+        ``async_=True`` not waited for). ``shallow=True`` copies the uppermost image, ``reuse_external=True`` into a
+        file that is there, ``dest_is_zero=True`` says that it reads as zeros; ``synchronous_writes=True`` has the
+        guest's writes wait for the copy. `bandwidth` as with `blockjob`; `granularity` (a power of two) and `buf_size`
+        in bytes. ``print_xml=True`` returns the disk that this would copy to. `progress` and `cancel` as with
+        `migrate`; either waits as well.
         """
         given = {
             **_job(options),
@@ -349,9 +363,11 @@ class Blocks(Group):
     def blockjob(self, domain: str | int, path: str, **options: int | str) -> BlockJob | Result | None:
         """The job on a disk of a running domain, see `BlockJob`, or None if there is none. virsh: ``blockjob``.
 
-        With one of these it acts on the job instead: ``abort=True`` ends it (a copy stays as it is then),
-        ``pivot=True`` ends it and goes over to the copy, or to the base of a commit; ``async_=True`` with either
-        returns before it has ended. `bandwidth` sets the limit of the job.
+        ``{'type': 'Block Copy', 'bandwidth': Quantity, 'cur': 1048576, 'end': 2097152}``, the bandwidth in bytes a
+        second, 0 for no limit. With one of these it acts on the job instead: ``abort=True`` ends it (a copy stays as it
+        is then), ``pivot=True`` ends it and goes over to the copy, or to the base of a commit; ``async_=True`` with
+        either returns before it has ended. `bandwidth` sets the limit of the job: in MiB a second, or in bytes with
+        ``bytes=True``, or with a unit as text or a `Quantity` (``'500KiB'``). `path`: the disk's target or source.
         """
         given = {name: value or None for name, value in _without(options, "info", "raw", "bytes", "bandwidth").items()}
         if "bandwidth" in options:
@@ -370,8 +386,10 @@ class Blocks(Group):
     ) -> Result:
         """Copy what a disk's image is based on into the image. virsh: ``blockpull``.
 
-        All of it, or only what is above `base`. ``wait=True`` waits until it is done, `timeout` seconds at most (then
-        the job is aborted). `progress` and `cancel` as with `migrate`; either waits as well.
+        `path`: the disk's target or source. All of it, or only what is above `base`, whose name stays relative with
+        ``keep_relative=True``. ``wait=True`` waits until it is done, `timeout` seconds at most (then the job is
+        aborted, and with ``async_=True`` not waited for). `bandwidth` as with `blockjob`. `progress` and `cancel` as
+        with `migrate`; either waits as well.
         """
         return self._act_long("blockpull", Job(progress, cancel), domain=domain, path=path, **_job(options))
 
@@ -423,8 +441,8 @@ class Blocks(Group):
     ) -> Result:
         """Add a group of limits, or change one. virsh: ``domthrottlegroupset``. Needs virsh 11.
 
-        The limits of `Throttling` as options of the same names; bytes may have a unit. Where: `live`, `config`,
-        `current`. Disks take part by their ``<throttlefilters>``, or by `throttle_groups` of `attach_disk`.
+        The limits (`total_bytes_sec` and so on) are those of `blkdeviotune`, without its `group_name`. Where: `live`,
+        `config`, `current`. Disks take part by their ``<throttlefilters>``, or by `throttle_groups` of `attach_disk`.
         """
         return self._act("domthrottlegroupset", domain=domain, group_name=group_name, **options)
 

@@ -115,9 +115,10 @@ class Cpus(Group):
     def guestvcpus(
         self, domain: str | int, cpulist: Numbers | None = None, *, enable: bool = False, disable: bool = False
     ) -> GuestVcpus | Result:
-        """A guest's CPUs as its agent sees them; with `cpulist`, `enable` or `disable` these. virsh: ``guestvcpus``.
+        """The virtual CPUs that a guest uses, as its agent says, or switch some on or off in it. virsh: ``guestvcpus``.
 
-        `AgentError` without a guest agent.
+        ``{'vcpus': [0, 1], 'online': [0, 1], 'offlinable': [1]}``. With `cpulist` (``[1]`` or ``'1-3'``) and
+        ``enable=True`` or ``disable=True`` the guest begins or stops to use these. `AgentError` without a guest agent.
         """
         given = {"cpulist": numbers(cpulist), "enable": enable or None, "disable": disable or None}
         return self._set_or_read("guestvcpus", text.fields(GuestVcpus), given, domain=domain)
@@ -144,9 +145,10 @@ class Cpus(Group):
     def iothreadset(self, domain: str | int, id: int, **options: Unpack[options.IothreadsetOptions]) -> Result:
         """Change how the I/O thread with the number `id` polls. virsh: ``iothreadset``.
 
-        `poll_max_ns` is the longest time in nanoseconds, `poll_grow` and `poll_shrink` by what it changes, and
-        `poll_weight` how much the last interval counts (virsh 12.8). `thread_pool_min` and `thread_pool_max` bound its
-        pool of workers (virsh 9).
+        `poll_max_ns` is the longest time in nanoseconds (0: it does not poll), `poll_grow` and `poll_shrink` the
+        factors by which the time gets longer and shorter (0: QEMU's own), and `poll_weight` how much the last interval
+        counts (virsh 12.8). `thread_pool_min` and `thread_pool_max` bound its pool of workers (virsh 9). Where: `live`,
+        `current`, `config`.
         """
         return self._act("iothreadset", domain=domain, id=id, **options)
 
@@ -180,7 +182,11 @@ class Cpus(Group):
         return self._read("vcpucount", _vcpu_count, domain=domain, **options)
 
     def vcpuinfo(self, domain: str | int, **options: Unpack[options.VcpuinfoOptions]) -> list[VcpuInfo]:
-        """A domain's virtual CPUs, see `VcpuInfo`. virsh: ``vcpuinfo``."""
+        """A domain's virtual CPUs, see `VcpuInfo`. virsh: ``vcpuinfo``.
+
+        ``[{'vcpu': 0, 'cpu': 5, 'state': 'running', 'cpu_time': ..., 'cpu_affinity': [0, 1, 2, 3]}]``: the host's CPU
+        that it is on (None if the domain does not run), nanoseconds, and the host's CPUs that it may be on.
+        """
         return self._read("vcpuinfo", _vcpus, domain=domain, **{**options, "pretty": None})
 
     @overload

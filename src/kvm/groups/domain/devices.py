@@ -90,8 +90,9 @@ class Devices(Group):
         """Give a domain another device. virsh: ``attach-device``.
 
         `file`: the device as a dict of its tag (``{'disk': {...}}``), XML, an element or the path of a file on the
-        hypervisor. Where to: `live`, `config`, `current`; ``persistent=True`` to the definition, and to the domain if
-        it runs.
+        hypervisor. Where to: ``live=True`` to the running domain, ``config=True`` to what its next start takes, both
+        together to both; ``current=True``, or nothing, to the running domain if it runs and to its definition
+        otherwise. ``persistent=True``: to the definition, and to the domain if it runs.
         """
         return self._act("attach-device", domain=domain, file=xml.device(file), **options)
 
@@ -126,11 +127,13 @@ class Devices(Group):
     ) -> Result | xml.Conf:
         """Give a domain another disk. virsh: ``attach-disk``.
 
-        `source`: a file or a block device, the name of a network disk with `source_protocol` and
-        `source_host_name`, or ``''`` for an empty drive; `target`: its name in the domain, ``'vdb'``. What kind:
-        ``type='cdrom'``, ``mode='readonly'`` or ``'shareable'``; its format: ``driver='qemu', subdriver='qcow2'``;
-        more: `targetbus`, `cache`, `io`, `serial`, `wwn`, `alias`, `address`, `iothread`, ... Where to: as with
-        `attach_device`. ``print_xml=True`` returns the device that this would attach.
+        `source`: a file or a block device (which of them: ``sourcetype='file'`` or ``'block'``), the name of a network
+        disk with `source_protocol` and `source_host_name` (`source_host_transport`, `source_host_socket`), or ``''``
+        for an empty drive; `target`: its name in the domain, ``'vdb'``. What kind: ``type='cdrom'``,
+        ``mode='readonly'`` or ``'shareable'``; its format: ``driver='qemu', subdriver='qcow2'``, without which it is
+        read as raw; more: `targetbus`, `address` (``multifunction=True``), `cache`, `io`, `iothread` (a number),
+        `serial`, `wwn`, `alias`, ``rawio=True``, `throttle_groups`. Where to: as with `attach_device`.
+        ``print_xml=True`` returns the device that this would attach.
         """
         return self._act_or_print(
             xml.printed_device, "attach-disk", print_xml, domain=domain, source=source, target=target, **options
@@ -168,9 +171,10 @@ class Devices(Group):
         """Give a domain another network interface. virsh: ``attach-interface``.
 
         `type` and `source`: ``'network'`` and its name, ``'bridge'`` and its name, ``'direct'`` and a device of the
-        host, ``'hostdev'`` and a PCI address, ``'vhostuser'`` and a socket. More: `mac`, `model`, `target`, `alias`,
-        `script`, ``inbound='average,peak,burst,floor'`` and `outbound` (see `Bandwidth`). Where to: as with
-        `attach_device`. ``print_xml=True`` returns the device that this would attach.
+        host (``source_mode='bridge'``), ``'hostdev'`` and a PCI address (``managed=True`` takes it from the host's
+        driver meanwhile), ``'vhostuser'`` and a socket. More: `mac`, `model`, `target`, `alias`, `script`,
+        ``inbound='average,peak,burst,floor'`` and `outbound`, in kilobytes a second, the burst in kilobytes. Where to:
+        as with `attach_device`. ``print_xml=True`` returns the device that this would attach.
         """
         return self._act_or_print(
             xml.printed_device, "attach-interface", print_xml, domain=domain, type=type, source=source, **options
@@ -299,7 +303,8 @@ class Devices(Group):
         """Give a domain open files under a name that its disks' sources can tell. virsh: ``dom-fd-associate``.
 
         `pass_fds`: the numbers that they have in virsh, which does not inherit the files of this process. The
-        association lasts as long as virsh's connection does.
+        association lasts as long as virsh's connection does. ``seclabel_writable=True`` labels them for writing,
+        ``seclabel_restore=True`` gives them back their labels afterwards.
         """
         return self._act("dom-fd-associate", domain=domain, name=name, pass_fds=_joined(pass_fds), **options)
 
@@ -387,7 +392,8 @@ class Devices(Group):
     def ifstat(self, domain: str | int, interface: str) -> InterfaceStats:
         """What went through an interface of a running domain, as the domain sees it. virsh: ``domifstat``.
 
-        `interface`: its name on the host or its MAC address.
+        ``{'rx_bytes': ..., 'rx_packets': ..., 'rx_errs': ..., 'rx_drop': ..., 'tx_bytes': ..., ...}``, of which there
+        is what is counted. `interface`: its name on the host or its MAC address.
         """
         return self._read("domifstat", text.figures(InterfaceStats), domain=domain, interface=interface)
 
@@ -436,8 +442,9 @@ class Devices(Group):
     ) -> InterfaceTune | Result:
         """Read or set the limits of an interface. virsh: ``domiftune``.
 
-        `interface`: its name on the host or its MAC address. Without limits, the current ones, see `InterfaceTune`.
-        Otherwise they are set: `inbound` and `outbound` as dicts, ``{'average': 1000, 'peak': 5000}``, or as virsh has
+        `interface`: its name on the host or its MAC address. Without limits, the current ones: ``{'inbound':
+        {'average': 1000, 'peak': 5000, 'burst': 1024, 'floor': 0}, 'outbound': {...}}``, in kilobytes a second, the
+        burst in kilobytes, 0 for none. Otherwise they are set: `inbound` and `outbound` as such dicts or as virsh has
         them, ``'1000,5000,1024'``; an average of 0 takes them away. Where: `live`, `config`, `current`.
         """
         given = {"inbound": _rate(inbound), "outbound": _rate(outbound)}

@@ -366,8 +366,8 @@ class DomainEvents(Lifecycle, Monitor, Devices):
     ) -> Events[dict[str, Any]]:
         """What QEMU says on the monitor of a domain, or of all, as it happens. virsh: ``qemu-monitor-event``.
 
-        As with `event`; `kind` is QEMU's name of it (``'RTC_CHANGE'``), `time` is QEMU's, `details` its data. `event`
-        is such a name; with `regex` a pattern, with `no_case` in any case.
+        As with `event`, also `timeout` and `loop`; `kind` is QEMU's name of it (``'RTC_CHANGE'``), `time` is QEMU's,
+        `details` its data. `event` is such a name; with `regex` a pattern, with `no_case` in any case.
         """
         which = {"domain": domain, "event": event, "regex": regex, "no_case": no_case}
         return self._listen("qemu-monitor-event", _OF_QEMU, "list", which, options)
@@ -433,10 +433,11 @@ class DomainEvents(Lifecycle, Monitor, Devices):
                 raise
 
     def stop(self, domain: str | int, timeout: float = 30, force: bool = False, *, mode: str | None = None) -> Result:
-        """Ask a domain to shut down, as `shutdown` does, and wait until it has.
+        """Ask a domain to shut down, as `shutdown` does, and wait until it has. virsh: ``shutdown``, ``destroy``.
 
         If it has not after `timeout` seconds, it is destroyed with `force`, and otherwise a `CommandTimeoutError`. The
-        Result's `stdout` says which it was. `InvalidStateError` if it does not run.
+        Result's `stdout` says which it was. `mode` as with `shutdown`. `InvalidStateError` if it does not run. Not for
+        domains of a ``test:`` hypervisor, whose events are not heard.
         """
         with self.event(domain, event="lifecycle", timeout=timeout) as events:
             asked = self.shutdown(domain, **({"mode": mode} if mode else {}))

@@ -134,7 +134,11 @@ class Guest(Group):
         return self._act_and_tell("domfsthaw", int, domain=domain, **options)
 
     def fsinfo(self, domain: str | int) -> list[Filesystem]:
-        """The file systems that a guest has mounted, see `Filesystem`. virsh: ``domfsinfo``."""
+        """The file systems that a guest has mounted, see `Filesystem`. virsh: ``domfsinfo``.
+
+        ``[{'mountpoint': '/', 'name': 'vda1', 'type': 'ext4', 'target': ['vda']}]``. `AgentError` without a guest
+        agent.
+        """
         return self._caller.call(_filesystems(domain))
 
     def fstrim(self, domain: str | int, **options: Unpack[options.DomfstrimOptions]) -> Result:

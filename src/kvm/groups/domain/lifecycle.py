@@ -27,7 +27,9 @@ class Lifecycle(Group):
         """Start a domain that lives as long as it runs (a transient one). virsh: ``create``.
 
         `file`: its configuration as a dict of ``<domain>``, XML, an element or the path of a file on the hypervisor.
-        ``paused=True`` starts it without running it, ``validate=True`` checks it against libvirt's schema.
+        ``paused=True`` starts it without running it, ``validate=True`` checks it against libvirt's schema,
+        ``reset_nvram=True`` resets its firmware's variables. ``autodestroy``, ``console`` and ``pass_fds`` as with
+        `start`.
         """
         return self._act("create", file=xml.document("domain", file), **options)
 
@@ -41,7 +43,8 @@ class Lifecycle(Group):
     def destroy(self, domain: str | int, **options: Unpack[options.DestroyOptions]) -> Result:
         """Stop a domain at once, as if its power was cut. virsh: ``destroy``.
 
-        ``graceful=True`` lets the hypervisor flush its files, and fails rather than kill it.
+        ``graceful=True`` lets the hypervisor flush its files, and fails rather than kill it; ``remove_logs=True``
+        removes its logs. `InvalidStateError` if it does not run. Its definition stays.
         """
         return self._act("destroy", domain=domain, **options)
 
@@ -82,7 +85,10 @@ class Lifecycle(Group):
     def undefine(self, domain: str | int, **options: Unpack[options.UndefineOptions]) -> Result:
         """Remove a domain's definition; a running one goes on until it stops. virsh: ``undefine``.
 
-        What else to remove: ``managed_save``, ``nvram``, ``storage='vda,vdb'`` or ``remove_all_storage``,
-        ``snapshots_metadata``, ``checkpoints_metadata``, each with True.
+        What else to remove: ``managed_save=True``, ``nvram=True`` (firmware variables), ``tpm=True``,
+        ``snapshots_metadata=True``, ``checkpoints_metadata=True``; without these, a domain that has such things may be
+        refused. ``keep_nvram=True`` and ``keep_tpm=True`` leave the files. ``storage='vda,vdb'`` or
+        ``remove_all_storage=True`` *delete volumes with their data*, if they are in a pool: ``wipe_storage=True``
+        overwrites them first, ``delete_storage_volume_snapshots=True`` deletes their snapshots as well.
         """
         return self._act("undefine", domain=domain, **options)

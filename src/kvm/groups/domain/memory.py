@@ -90,7 +90,10 @@ class Memory(Group):
         return self._act("domdirtyrate-calc", domain=domain, **options)
 
     def launchsecinfo(self, domain: str | int) -> LaunchSecurity:
-        """What there is to check about a domain started with AMD SEV; empty for others. virsh: ``domlaunchsecinfo``."""
+        """What there is to check about a domain started with AMD SEV; empty for others. virsh: ``domlaunchsecinfo``.
+
+        ``{'sev_measurement': '...', 'sev_api_major': 1, 'sev_api_minor': 51, 'sev_build_id': 3, 'sev_policy': 0}``.
+        """
         return self._read("domlaunchsecinfo", text.fields(LaunchSecurity), domain=domain)
 
     @overload
@@ -98,9 +101,11 @@ class Memory(Group):
     @overload
     def memstat(self, domain: str | int, *, period: int, **options: Unpack[Affected]) -> Result: ...
     def memstat(self, domain: str | int, *, period: int | None = None, **options: Unpack[Affected]) -> MemStat | Result:
-        """A running domain's memory, see `MemStat`; with `period`, set how often it is asked. virsh: ``dommemstat``.
+        """A running domain's memory; with `period`, set how often it is asked. virsh: ``dommemstat``.
 
-        `period` in seconds, 0 for not at all: without, the guest's own figures are old or not there.
+        ``{'actual': ..., 'rss': ..., 'available': ..., 'unused': ..., 'usable': ..., 'swap_in': ..., 'major_fault': 0,
+        'last_update': datetime, ...}``, in bytes but for the faults, of which there is what the guest tells; see
+        `MemStat`. `period` in seconds, 0 for not at all: without, the guest's own figures are old or not there.
         """
         return self._set_or_read("dommemstat", _memory, {"period": period}, domain=domain, **options)
 
@@ -120,8 +125,10 @@ class Memory(Group):
     ) -> MemTune | Result:
         """The limits of a domain's memory; with any, set them. virsh: ``memtune``.
 
-        An int is bytes, a str is virsh's own (``'64MiB'``; KiB without a unit), and -1 is no limit. `swap_hard_limit`
-        is for memory and swap together. `InvalidStateError` for a running domain without a cgroup for memory.
+        ``{'hard_limit': ..., 'soft_limit': None, 'swap_hard_limit': None}`` in bytes, None for no limit. To set them an
+        int is bytes, a str is virsh's own (``'64MiB'``; KiB without a unit), and -1 is no limit. `swap_hard_limit` is
+        for memory and swap together. `InvalidStateError` for a running domain without a cgroup for memory. Where:
+        `live`, `config`, `current`.
         """
         limits = {
             "hard_limit": in_bytes(hard_limit),
@@ -152,8 +159,9 @@ class Memory(Group):
     ) -> NumaTune | Result:
         """How a domain's memory is spread over the host's NUMA nodes; with values, set it. virsh: ``numatune``.
 
-        `mode`: ``'strict'``, ``'preferred'``, ``'interleave'`` or ``'restrictive'``, fixed while the domain runs;
-        `nodeset`: ``[0, 1]`` or ``'0-1'``.
+        ``{'numa_mode': 'strict', 'numa_nodeset': [0, 1]}``, an empty list if none is named. `mode`: ``'strict'``,
+        ``'preferred'``, ``'interleave'`` or ``'restrictive'``, fixed while the domain runs; `nodeset`: ``[0, 1]`` or
+        ``'0-1'``.
         """
         given = {"mode": mode, "nodeset": numbers(nodeset)}
         return self._set_or_read("numatune", text.fields(NumaTune), given, domain=domain, **options)

@@ -88,7 +88,12 @@ class Monitor(Group):
         return self._read("domid", text.optional_number, domain=domain)
 
     def info(self, domain: str | int) -> DomainInfo:
-        """A domain's basic figures, see `DomainInfo`. virsh: ``dominfo``."""
+        """A domain's basic figures. virsh: ``dominfo``.
+
+        ``{'id': 1, 'name': 'web1', 'uuid': ..., 'os_type': 'hvm', 'state': 'running', 'cpus': 2, 'cpu_time': ...,
+        'max_memory': ..., 'used_memory': ..., 'persistent': True, 'autostart': False, 'managed_save': False, ...}``:
+        memory in bytes, time in nanoseconds; see `DomainInfo`. What does not apply is None or not there.
+        """
         return self._read("dominfo", _info, domain=domain)
 
     def list(self, **options: Unpack[options.ListOptions]) -> dict[str, ListedDomain]:
@@ -124,9 +129,12 @@ class Monitor(Group):
 
         ``{'web1': {'state': {'state': 1, 'reason': 1}, 'cpu': {'time': 390000000, ...}, 'balloon': {'current': ...},
         'vcpu': [{'state': 1, 'time': 210000000}], 'vcpu_maximum': 1, 'block': [{'name': 'vda', 'rd': {'bytes': 0}}],
-        'block_count': 1, ...}}``: times in nanoseconds, memory in bytes, states as libvirt numbers them. Which figures:
-        ``state=True``, `cpu_total`, `balloon`, `vcpu`, `interface`, `block`, `perf`, `iothread`, `memory`, `dirtyrate`,
-        `vm`; of which domains: `list_active`, `list_inactive`, `list_running`, `list_persistent`, ...
+        'block_count': 1, ...}}``: times in nanoseconds, memory in bytes, states as libvirt numbers them. Which figures
+        (without any of these all that there are): ``state=True``, `cpu_total`, `balloon`, `vcpu`, `interface`, `block`,
+        `perf`, `iothread`, `memory`, `dirtyrate`, `vm`; ``backing=True`` adds the backing files to ``block``. Of which
+        domains: `list_active`, `list_inactive`, `list_persistent`, `list_transient`, `list_running`, `list_paused`,
+        `list_shutoff`, `list_other`. ``nowait=True`` leaves out what would have to be waited for, ``enforce=True``
+        fails if the hypervisor does not have what is asked for.
         """
         return self._read("domstats", text.stats, **{**options, **({"domain": list(domains)} if domains else {})})
 

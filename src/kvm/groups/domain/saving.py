@@ -149,8 +149,9 @@ class Saving(Group):
         """Save a domain to a file on the hypervisor, and stop it. virsh: ``save``.
 
         ``xml=`` another configuration for its restoration, as with `managedsave_define`; ``running=True`` or
-        ``paused=True`` says how it is restored, otherwise as it is now. A transient domain is then in this file only.
-        `progress` and `cancel` as with `migrate`.
+        ``paused=True`` says how it is restored, otherwise as it is now. ``bypass_cache=True`` keeps the file out of the
+        host's page cache, `image_format` is its format, ``'sparse'`` for instance, which `parallel_channels`, a number
+        of them, needs. A transient domain is then in this file only. `progress` and `cancel` as with `migrate`.
         """
         return self._act_long("save", Job(progress, cancel), domain=domain, file=file, **_with_documents(options))
 
@@ -218,7 +219,8 @@ class Saving(Group):
 
         ``memory_only=True`` writes what debuggers read (ELF, or ``format='kdump-zlib'`` and others) instead of a saved
         state. The domain is paused meanwhile, unless ``live=True``; ``crash=True`` stops it afterwards, ``reset=True``
-        resets it. `progress` and `cancel` as with `migrate`.
+        resets it. ``bypass_cache=True`` keeps the file out of the host's page cache. `progress` and `cancel` as with
+        `migrate`.
         """
         return self._act_long("dump", Job(progress, cancel), domain=domain, file=file, **options)
 
@@ -237,17 +239,38 @@ class Saving(Group):
 
         `desturi`: the URI of the other one, as this hypervisor's virsh reaches it (with ``p2p=True`` as its libvirtd
         does). ``live=True`` keeps the domain running meanwhile; ``persistent=True`` defines it there and
-        ``undefinesource=True`` undefines it here; ``offline=True`` moves a definition only. After `timeout` seconds it
-        is paused, or, with ``timeout_postcopy=True``, goes on there without all of its memory. `bandwidth` and
-        `postcopy_bandwidth` as with `migrate_setspeed`. ``xml=`` and ``persistent_xml=`` are other configurations for
-        there, of which one at most is not a path.
+        ``undefinesource=True`` undefines it here; ``offline=True`` moves a definition only; ``suspend=True`` leaves it
+        paused there; `dname` is its name there. ``xml=`` and ``persistent_xml=`` are other configurations for there, of
+        which one at most is not a path. ``change_protection=True`` keeps its configuration from being changed
+        meanwhile.
+
+        Disks are taken to be shared. ``copy_storage_all=True`` copies them (files in no storage pool there have to be
+        there before), ``copy_storage_inc=True`` what they have beyond backing files that are on both sides;
+        ``migrate_disks='vda,vdb'``: only these; `migrate_disks_detect_zeroes` and `migrate_disks_target_zero`: such
+        lists of disks whose zeros are left out, and whose copies are all zeros before;
+        ``copy_storage_synchronous_writes=True`` has the guest's writes wait for the copy. ``unsafe=True`` migrates
+        where the cache of a disk may cost data, ``abort_on_error=True`` gives up when a disk fails.
+
+        If the memory changes faster than it is sent: after `timeout` seconds the domain is paused (`timeout_suspend`,
+        the default) or, with ``timeout_postcopy=True``, goes on there without all of its memory. That needs
+        ``postcopy=True``, and `migrate_postcopy` does it at any time, ``postcopy_after_precopy=True`` after one pass,
+        ``postcopy_resume=True`` once more after a failure. ``auto_converge=True`` slows the guest down, by
+        `auto_converge_initial` and then `auto_converge_increment` percent. ``compressed=True`` compresses, by
+        ``comp_methods='xbzrle'`` (a cache of `comp_xbzrle_cache` bytes), ``'mt'`` (`comp_mt_level`, `comp_mt_threads`,
+        `comp_mt_dthreads`), ``'zlib'`` (`comp_zlib_level`) or ``'zstd'`` (`comp_zstd_level`).
+
+        How it gets there: `migrateuri` (where to, if not to the host of `desturi`), `listen_address`, `disks_port`,
+        `disks_uri`, `graphicsuri`; ``tunnelled=True`` through the connection of the two libvirtds (with `p2p`),
+        ``direct=True`` by the hypervisors alone; ``tls=True``, for the name `tls_destination`; ``parallel=True`` over
+        `parallel_connections`, ``zerocopy=True``, ``rdma_pin_all=True``. `bandwidth` and `postcopy_bandwidth` as with
+        `migrate_setspeed`; `available_switchover_bandwidth` is what QEMU is to count on for the last part.
 
         `progress` is called with how much is done, from 0.0 to 1.0, about twice a second; what it raises aborts the
         job. Once `cancel`, such as a `threading.Event`, is set, libvirt is told to abort the job: `CancelledError` when
         it has, and the domain goes on here; a job that was done before has succeeded. The ``timeout`` control aborts
-        the job in the same way (`CommandTimeoutError`, which says so if the outcome is not known). A job of
-        somebody else's, for which this one may have to wait, is not aborted: then virsh is ended, and the error says
-        that the outcome is not known.
+        the job in the same way (`CommandTimeoutError`, which says so if the outcome is not known). A job of somebody
+        else's, for which this one may have to wait, is not aborted: then virsh is ended, and the error says that the
+        outcome is not known.
         """
         return self._act_long("migrate", Job(progress, cancel), domain=domain, desturi=desturi, **_migration(options))
 
@@ -317,8 +340,10 @@ class Saving(Group):
     def jobinfo(self, domain: str | int, **options: Unpack[options.DomjobinfoOptions]) -> JobInfo | None:
         """How far what is being done to a domain is, see `JobInfo`; None if there is nothing. virsh: ``domjobinfo``.
 
-        ``completed=True``: of its last job, which is then forgotten, unless ``keep_completed=True``. The figures are
-        libvirt's own, under its names.
+        ``{'type': 'bounded', 'operation': 'outgoing migration', 'time_elapsed': ..., 'data_total': ...,
+        'data_processed': ..., 'data_remaining': ..., ...}``, times in nanoseconds, amounts in bytes.
+        ``completed=True``: of its last job, which is then forgotten, unless ``keep_completed=True``; a job that has
+        failed has figures, too. ``anystats`` and ``rawstats`` make no difference.
         """
         exact = {**options, "anystats": None, "rawstats": True}
         return self._read("domjobinfo", _job, domain=domain, **exact)

@@ -31,7 +31,11 @@ class Signals(Group):
     """What is sent to a guest."""
 
     def control(self, domain: str | int) -> Control:
-        """Whether the hypervisor can talk to a running domain, see `Control`. virsh: ``domcontrol``."""
+        """Whether the hypervisor can talk to a running domain, see `Control`. virsh: ``domcontrol``.
+
+        ``{'state': 'ok'}``, or ``'background job'``, ``'occupied'`` or ``'error'``, with `time` in nanoseconds and
+        `reason`.
+        """
         return self._read("domcontrol", _control, domain=domain)
 
     def inject_nmi(self, domain: str | int) -> Result:

@@ -88,9 +88,11 @@ class Tuning(Group):
         cap: int | None = None,
         **options: Unpack[Affected],
     ) -> SchedInfo | Result:
-        """How the host shares its CPUs out to a domain, see `SchedInfo`; with values, set them. virsh: ``schedinfo``.
+        """How the host shares its CPUs out to a domain; with values, set them. virsh: ``schedinfo``.
 
-        ``set={'cpu_shares': 2048, 'vcpu_quota': -1}``; `weight` and `cap` are for Xen.
+        ``{'scheduler': 'posix', 'cpu_shares': 1024, 'vcpu_period': 100000, 'vcpu_quota': -1, ...}``, periods and quotas
+        in microseconds, a negative quota for no limit; see `SchedInfo`. ``set={'cpu_shares': 2048, 'vcpu_quota': -1}``;
+        `weight` and `cap` are for Xen. Where: `live`, `config`, `current`.
         """
         values = [f"{name}={value}" for name, value in (set or {}).items()]
         given = {"set": values or None, "weight": weight, "cap": cap}

@@ -77,7 +77,8 @@ class Image:
     def check(self, filename: File, **options: Unpack[CheckOptions]) -> Check:
         """Whether an image is consistent; what is wrong with it is in the value. qemu-img: ``check``.
 
-        ``repair='leaks'`` or ``'all'`` repairs it first. `NotSupportedError` for formats that have no check.
+        ``{'corruptions': 0, 'leaks': 0, 'check_errors': 0, ...}``, numbers of clusters; see `Check`. ``repair='leaks'``
+        or ``'all'`` repairs it first. `NotSupportedError` for formats that have no check.
         """
         job = Job("check", CheckOptions, options, filename, extra=_JSON)
         return self._value(job, outputs.check, answers=(0, 2, 3), repeat=not options.get("repair"))
@@ -93,6 +94,7 @@ class Image:
         """Whether a guest would see the same in two images. qemu-img: ``compare``.
 
         What one has beyond the end of the other may be zeros; with ``strict=True`` sizes and allocation must be equal.
+        `a_format` and `b_format`: those of the two, guessed if not given.
         """
         files = [file_word(filename1, options.get("a_format")), file_word(filename2, options.get("b_format"))]
         job = Job("compare", CompareOptions, options, filename1, operands=files)
@@ -103,9 +105,13 @@ class Image:
     ) -> Result:
         """Copy an image, or several one behind the other, to a new one in `target_format`. qemu-img: ``convert``.
 
-        `target_format` is raw if it is not given. ``compress=True``, ``snapshot='name'`` (or an id, as an int) for the
-        state in an internal snapshot, ``no_create=True`` to write to one that is there. If it fails, what was written
-        until then is left.
+        `target_format` is raw if it is not given; `target_format_options` are its options (``{'cluster_size':
+        65536}``), `source_format` is that of what is read, guessed if not given. ``compress=True``, ``snapshot='name'``
+        (or an id, as an int) for the state in an internal snapshot, `backing` (in `backing_format`) for an overlay of
+        that, ``bitmaps=True`` with the persistent bitmaps, ``no_create=True`` to write to one that is there, which
+        ``target_is_zero=True`` says to be all zeros, ``salvage=True`` past errors. `sparse_size` in bytes, `rate_limit`
+        in bytes a second, `parallel` requests at once; `progress` is called with how much is done, from 0.0 to 1.0. See
+        `ConvertOptions`. If it fails, what was written until then is left.
         """
         sources = filename if isinstance(filename, list | tuple) else [cast(File, filename)]
         files = [file_word(each, options.get("source_format")) for each in sources]
@@ -116,9 +122,10 @@ class Image:
     def create(self, filename: File, size: Size | None = None, **options: Unpack[CreateOptions]) -> Result:
         """Make an image of `size` bytes in `format`, raw if none is given. qemu-img: ``create``.
 
-        **What is at `filename` is overwritten.** With `backing` it has only what differs from that image; its name is
-        written down as it is given, and read from the directory of the new image. `size` is then that image's if not
-        given. `options` are the format's: ``{'cluster_size': 65536, 'encrypt': {'format': 'luks', ...}}``.
+        **What is at `filename` is overwritten.** With `backing`, of `backing_format`, it has only what differs from
+        that image; its name is written down as it is given, and read from the directory of the new image (with
+        ``backing_unsafe=True`` it need not be there). `size` is then that image's if not given. `options` are the
+        format's: ``{'cluster_size': 65536, 'encrypt': {'format': 'luks', ...}}``.
         """
         return self._act(Job("create", CreateOptions, options, filename, *([] if size is None else [text_word(size)])))
 
@@ -143,8 +150,10 @@ class Image:
     ) -> ImageInfo | list[ImageInfo]:
         """What an image is, see `ImageInfo`. qemu-img: ``info``.
 
-        With `backing_chain` a list: the image, its backing file, that one's, ... ``force_share=True`` for an image that
-        a running guest writes to.
+        ``{'filename': ..., 'format': 'qcow2', 'virtual_size': ..., 'actual_size': ..., 'backing_filename': ...,
+        'snapshots': [...], ...}``, sizes in bytes; what the image does not have is not there. With `backing_chain` a
+        list: the image, its backing file, that one's, ... ``force_share=True`` for an image that a running guest writes
+        to.
         """
         if backing_chain:
             job = Job("info", InfoOptions, options, filename, extra=[*_JSON, "--backing-chain"])
@@ -152,13 +161,18 @@ class Image:
         return self._value(Job("info", InfoOptions, options, filename, extra=_JSON), outputs.info)
 
     def map(self, filename: File, **options: Unpack[MapOptions]) -> list[Extent]:
-        """Where in an image and its backing files the data is, from `start_offset` on. qemu-img: ``map``."""
+        """Where in an image and its backing files the data is, from `start_offset` on. qemu-img: ``map``.
+
+        ``[{'start': 0, 'length': 65536, 'depth': 0, 'zero': False, 'data': True, 'offset': 327680}]``, in bytes;
+        `depth` 0 is the image, 1 its backing file, ... See `Extent`. `max_length` is how many bytes to look at.
+        """
         return self._value(Job("map", MapOptions, options, filename, extra=_JSON), outputs.extents)
 
     def measure(self, filename: File | None = None, **options: Unpack[MeasureOptions]) -> Measure:
         """The size that a new image in `target_format` would need. qemu-img: ``measure``.
 
-        For a copy of `filename`, or for an empty one of `size` bytes.
+        For a copy of `filename`, or for an empty one of `size` bytes. ``{'required': ..., 'fully_allocated': ...}`` in
+        bytes: for what is in it now, and when all is written.
         """
         return self._value(Job("measure", MeasureOptions, options, filename, extra=_JSON), outputs.measure)
 
@@ -200,6 +214,7 @@ class Image:
     ) -> list[Snapshot] | Result:
         """The internal snapshots of an image, in order; or make, go back to, or delete one. qemu-img: ``snapshot``.
 
+        ``[{'id': 1, 'name': 'before', 'vm_state_size': 0, 'date': datetime, 'vm_clock': 0}]``; see `Snapshot`.
         ``create='name'`` makes one, whether or not another has that name. To `apply` and `delete` a str is a name, of
         which the first counts, and an int is an id.
         """
@@ -224,8 +239,10 @@ class Image:
     def load(self, path: File, device: str = "nbd0", **options: Unpack[LoadOptions]) -> Result:
         """Make an image a block device of the host, ``/dev/nbd0``, until `unload`. qemu-nbd: ``--connect``.
 
-        ``read_only=True``; ``snapshot=True`` forgets in the end what was written; ``load_snapshot='name'`` (or an id,
-        as an int) shows an internal snapshot. The host's kernel needs its module nbd.
+        `format`: that of the image, guessed if not given. ``read_only=True``; ``snapshot=True`` forgets in the end what
+        was written; ``load_snapshot='name'`` (or an id, as an int) shows an internal snapshot; `offset`: from that byte
+        on. More: `cache`, `aio`, `discard`, `detect_zeroes`, `persistent`, `shared`, `socket`, `pid_file`, as qemu-nbd
+        has them. The host's kernel needs its module nbd.
         """
         return self._act(Job(f"--connect={device_word(device)}", LoadOptions, options, path, program="qemu-nbd"))
 

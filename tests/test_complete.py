@@ -147,9 +147,30 @@ def test_what_a_command_requires_goes_by_place_in_its_order(offered: Commands, m
 def test_every_method_says_which_command_it_is() -> None:
     known = newest()
     without = {name for name, function in public_methods() if not set(named_commands(function)) & set(known)}
-    assert without == {"domain.stop"}  # more than one, and waits
+    assert without == set()
     named = {command for _, function in public_methods() for command in named_commands(function)}
     assert named - set(known) == set()
+
+
+SHAPES_TEXT = {"verbose", "wrap", "pretty", "table", "raw", "timestamp", "list", "info"}
+"""Options that make no difference, or go without saying."""
+
+
+def test_every_option_is_told_of_where_help_shows_it() -> None:
+    """In the docstring of the method, of one that it refers to, or of its class."""
+    kinds = {name: type(getattr(kvm.Hypervisor(unix.Local()), name)) for name in filter(is_group, dir(Groups))}
+    untold = {}
+    for name, function in public_methods():
+        kind = kinds[name.partition(".")[0]]
+        said = inspect.getdoc(function) or ""
+        others = [inspect.getdoc(getattr(kind, other, None)) or "" for other in re.findall(r"`(\w+)`", said)]
+        told = set(re.findall(r"\w+", " ".join([said, *others, *(each.__doc__ or "" for each in kind.__mro__)])))
+        told |= {f"{word}{more}" for word in told for more in ("_max", "_max_length") if more in told}
+        told |= {parameter.rstrip("_") for parameter in [*inspect.signature(function).parameters, *told]}
+        options = {option.replace("-", "_") for option in parameters(function)[1]} - SHAPES_TEXT
+        if options - told:
+            untold[name] = options - told
+    assert untold == {}
 
 
 # -- every reader on a host with a bit of everything ----------------------------------------------------------------

@@ -100,7 +100,7 @@ def running(program: str, word: str) -> list[int]:
 
 def gone(program: str, word: str) -> bool:
     """Whether there is no such process any more, or will not be in a moment."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while running(program, word) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not running(program, word)

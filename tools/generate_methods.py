@@ -82,7 +82,8 @@ def home(method: str) -> str:
     if function is None:
         return method
     used = {*function.__code__.co_names, *function.__code__.co_freevars}
-    if used & {"_act", "_act_long", "_edit", "_set_or_read", "_act_or_print"} or not used & {"_read", "_list", "call"}:
+    acts = any(name.startswith(("_act", "_edit", "_set_or", "_qemu", "edit", "revise")) for name in used)
+    if acts or not used & {"_read", "_list", "call"}:
         return method
     module = function.__func__.__module__.removeprefix("kvm.groups.")
     return f"{method}@{module}:{function.__func__.__qualname__.partition('.')[0]}"

@@ -80,8 +80,7 @@ METHODS = {
         "checkpoint.create domain=!. xmlfile=.@ redefine redefine-validate quiesce"
     ),
     "checkpoint-create-as": (
-        "checkpoint.create_as@checkpoint:Checkpoint domain=!. name=. description=. print-xml quiesce "
-        "diskspec=.+"
+        "checkpoint.create_as domain=!. name=. description=. print-xml quiesce diskspec=.+"
     ),
     "checkpoint-delete": (
         "checkpoint.delete domain=!. checkpointname=!. children children-only metadata"
@@ -91,7 +90,7 @@ METHODS = {
         "xpath= wrap"
     ),
     "checkpoint-edit": (
-        "checkpoint.edit@checkpoint:Checkpoint domain=!. checkpointname=!."
+        "checkpoint.edit domain=!. checkpointname=!."
     ),
     "checkpoint-info": (
         "checkpoint.info@checkpoint:Checkpoint domain=!. checkpointname=!."
@@ -684,13 +683,13 @@ METHODS = {
         "pool.uuid@pool:Pool pool=!."
     ),
     "qemu-agent-command": (
-        "domain.qemu_agent_command@domain.guest:Guest domain=!. timeout# async block pretty cmd=!.+"
+        "domain.qemu_agent_command domain=!. timeout# async block pretty cmd=!.+"
     ),
     "qemu-attach": (
         "domain.qemu_attach pid=!."
     ),
     "qemu-monitor-command": (
-        "domain.qemu_monitor_command@domain.guest:Guest domain=!. hmp pretty return-value pass-fds= cmd=!.+"
+        "domain.qemu_monitor_command domain=!. hmp pretty return-value pass-fds= cmd=!.+"
     ),
     "qemu-monitor-event": (
         "domain.qemu_monitor_event domain= event=. pretty loop timeout# regex no-case timestamp"
@@ -782,8 +781,8 @@ METHODS = {
         "quiesce atomic live validate"
     ),
     "snapshot-create-as": (
-        "snapshot.create_as@snapshot:Snapshot domain=!. name=. description=. print-xml no-metadata halt "
-        "disk-only reuse-external quiesce atomic live validate memspec= diskspec=.+"
+        "snapshot.create_as domain=!. name=. description=. print-xml no-metadata halt disk-only "
+        "reuse-external quiesce atomic live validate memspec= diskspec=.+"
     ),
     "snapshot-current": (
         "snapshot.current domain=!. name security-info snapshotname=."
@@ -795,7 +794,7 @@ METHODS = {
         "snapshot.conf@snapshot:Snapshot domain=!. snapshotname=!. security-info xpath= wrap"
     ),
     "snapshot-edit": (
-        "snapshot.edit@snapshot:Snapshot domain=!. snapshotname=. current rename clone"
+        "snapshot.edit domain=!. snapshotname=. current rename clone"
     ),
     "snapshot-info": (
         "snapshot.info@snapshot:Snapshot domain=!. snapshotname=. current"

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Bound:
-    """The object of `group` that `key` tells. Two are equal if they are of the same group of the same Hypervisor."""
+    """One object of a group, ``hv.domain['web1']``: it has the group's methods without the parameters that say which.
+
+    ``dir()`` names them, ``help(hv.domain.start)`` explains them. Two are equal if they are of the same group of the
+    same Hypervisor.
+    """
 
     __slots__ = ("_group", "_key")
 

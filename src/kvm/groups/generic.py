@@ -254,9 +254,11 @@ class Generic(Group):
     ) -> NodeMemoryTune | Result:
         """Read or set the parameters of KSM, the kernel's sharing of equal pages. virsh: ``node-memory-tune``.
 
-        Without values, the current ones (see `NodeMemoryTune`). With up to three values, set them, in this order: how
-        many pages to scan before the service sleeps, how many milliseconds it sleeps, and whether pages of different
-        NUMA nodes may be merged (1) or not (0); or by their names, ``shm_sleep_millisecs=20``. None leaves one as is.
+        Without values, the current ones: ``{'shm_pages_to_scan': 100, 'shm_sleep_millisecs': 20,
+        'shm_merge_across_nodes': 1, 'shm_pages_shared': 0, ...}``, those that the host has. With up to three values,
+        set the first three of these: how many pages to scan before the service sleeps, how many milliseconds it sleeps,
+        and whether pages of different NUMA nodes may be merged (1) or not (0); or by their names,
+        ``shm_sleep_millisecs=20``. None leaves one as it is.
         """
         names = ("shm_pages_to_scan", "shm_sleep_millisecs", "shm_merge_across_nodes")
         values = _in_order("node_memory_tune", names, args, options)

@@ -170,7 +170,7 @@ class Network(Group):
 
         With `new_desc` (several are joined with blanks) it is set, or removed if that is empty; `edit` is a function
         that is given it and returns another. About the running network with ``live=True``, its definition with
-        ``config=True``. Needs virsh 11.
+        ``config=True``, whichever there is with ``current=True``. Needs virsh 11.
         """
         if edit is not None:
             setting = Command("net-desc", {"network": network, "new_desc": new_desc, "title": title, **affected})
@@ -224,9 +224,9 @@ class Network(Group):
     ) -> Events[Details] | Kinds:
         """What happens from now on to a network, or to all, as it happens. virsh: ``net-event``.
 
-        As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Defined'``, ``'Undefined'``,
-        ``'Started'``, ``'Stopped'``) or, since virsh 9.8, ``'metadata-change'`` (`MetadataChange`). With
-        ``list=True`` the names of all kinds.
+        As `Domain.event`, also `timeout` and `loop`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`:
+        ``'Defined'``, ``'Undefined'``, ``'Started'``, ``'Stopped'``) or, since virsh 9.8, ``'metadata-change'``
+        (`MetadataChange`). With ``list=True`` the names of all kinds.
         """
         which = {"network": network, "event": event}
         return self._listen_or_list("net-event", _EVENTS, "net-list", which, options, list=list)
@@ -278,7 +278,8 @@ class Network(Group):
         A dict of its tag, ``{'owner': {'@team': 'web'}}``, or None if there is none. With `set` it is set to such a
         dict, XML or an element, and `key` is the prefix that its namespace gets; ``remove=True`` removes it. `edit` is
         a function that changes such a dict, empty for none, or returns another; it is removed if that is empty. About
-        the running network with ``live=True``, its definition with ``config=True``. Needs virsh 11.
+        the running network with ``live=True``, its definition with ``config=True``, whichever there is with
+        ``current=True``. Needs virsh 11.
         """
         if edit is not None and set is None and not remove:
             read = Command("net-metadata", {"network": network, "uri": uri, **affected})
@@ -325,7 +326,7 @@ class Network(Group):
         return self._act("net-port-delete", network=network, port=port)
 
     def port_list(self, network: str, **options: Unpack[options.NetPortListOptions]) -> Uuids:
-        """The UUIDs of the ports of an active network. virsh: ``net-port-list``."""
+        """The UUIDs of the ports of an active network. virsh: ``net-port-list``. `uuid` makes no difference."""
         return self._read("net-port-list", text.lines, network=network, **{**options, "uuid": True, "table": None})
 
     def start(self, network: str) -> Result:

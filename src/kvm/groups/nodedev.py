@@ -114,9 +114,9 @@ class Nodedev(Group):
     ) -> Events[Details] | Kinds:
         """What happens from now on to a device, or to all, as it happens. virsh: ``nodedev-event``.
 
-        As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Created'``, ``'Deleted'``,
-        ``'Defined'``, ``'Undefined'``) or ``'update'``. With ``list=True`` the names of all
-        kinds.
+        As `Domain.event`, also `timeout` and `loop`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`:
+        ``'Created'``, ``'Deleted'``, ``'Defined'``, ``'Undefined'``) or ``'update'``. With ``list=True`` the names of
+        all kinds.
         """
         which = {"device": device, "event": event}
         return self._listen_or_list("nodedev-event", _EVENTS, "nodedev-list", which, options, list=list)
@@ -182,7 +182,7 @@ class Nodedev(Group):
         """Change a mediated device. virsh: ``nodedev-update``.
 
         `file` as with `create`. ``live=True`` changes the active device, ``config=True`` its definition; without
-        either, the active device if it is active. Needs virsh 11.
+        either, or with ``current=True``, the active device if it is active. Needs virsh 11.
         """
         return self._act("nodedev-update", device=device, file=xml.document("device", file), **options)
 

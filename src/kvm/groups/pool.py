@@ -194,9 +194,9 @@ class Pool(Group):
     ) -> Events[Details] | Kinds:
         """What happens from now on to a pool, or to all, as it happens. virsh: ``pool-event``.
 
-        As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Defined'``, ``'Undefined'``,
-        ``'Started'``, ``'Stopped'``, ``'Created'``, ``'Deleted'``) or ``'refresh'``. With ``list=True`` the names
-        of all kinds.
+        As `Domain.event`, also `timeout` and `loop`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`:
+        ``'Defined'``, ``'Undefined'``, ``'Started'``, ``'Stopped'``, ``'Created'``, ``'Deleted'``) or ``'refresh'``.
+        With ``list=True`` the names of all kinds.
         """
         which = {"pool": pool, "event": event}
         return self._listen_or_list("pool-event", _EVENTS, "pool-list", which, options, list=list)
@@ -228,7 +228,7 @@ class Pool(Group):
 
         ``{'images': {'state': 'running', 'autostart': True, 'persistent': True}}``. More filters: `persistent`,
         `transient`, `autostart`, `no_autostart`, ``type='dir,logical'``. ``details=True`` adds `capacity`,
-        `allocation` and `available`, in bytes.
+        `allocation` and `available`, in bytes. `uuid` makes no difference.
         """
         return self._caller.call(_listing(options))
 

@@ -88,9 +88,9 @@ class Secret(Group):
     ) -> Events[Details] | Kinds:
         """What happens from now on to a secret, or to all, as it happens. virsh: ``secret-event``.
 
-        As `Domain.event`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`: ``'Defined'``,
-        ``'Undefined'``) or ``'value-changed'``. The name of a secret is its UUID. With ``list=True`` the names of all
-        kinds.
+        As `Domain.event`, also `timeout` and `loop`, but of one kind at a time: ``'lifecycle'`` (`LifecycleEvent`:
+        ``'Defined'``, ``'Undefined'``) or ``'value-changed'``. The name of a secret is its UUID. With ``list=True`` the
+        names of all kinds.
         """
         which = {"secret": secret, "event": event}
         return self._listen_or_list("secret-event", _EVENTS, "secret-list", which, options, list=list)

@@ -155,16 +155,16 @@ class Cpus(Group):
     def setvcpu(self, domain: str | int, vcpulist: Numbers, **options: Unpack[options.SetvcpuOptions]) -> Result:
         """Plug or unplug single virtual CPUs: ``enable=True`` or ``disable=True``. virsh: ``setvcpu``.
 
-        `vcpulist`: ``[1, 2]`` or ``'1-2'``.
+        `vcpulist`: ``[1, 2]`` or ``'1-2'``. ``async_=True`` does not wait until the guest has let go of them.
         """
         return self._act("setvcpu", domain=domain, vcpulist=numbers(vcpulist), **options)
 
     def setvcpus(self, domain: str | int, count: int, **options: Unpack[options.SetvcpusOptions]) -> Result:
         """Set how many virtual CPUs a domain has; not more than its maximum. virsh: ``setvcpus``.
 
-        It is about the running domain, if nothing else is said.
-        ``maximum=True, config=True`` sets the maximum; ``guest=True`` has the guest's agent use that many of them;
-        ``hotpluggable=True`` has those that are added be such as can be unplugged.
+        It is about the running domain, if nothing else is said. ``maximum=True, config=True`` sets the maximum;
+        ``guest=True`` has the guest's agent use that many of them; ``hotpluggable=True`` has those that are added be
+        such as can be unplugged. ``async_=True`` does not wait until the guest has let go of those that are taken.
         """
         return self._act("setvcpus", domain=domain, count=count, **options)
 

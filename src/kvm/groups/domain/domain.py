@@ -28,6 +28,12 @@ class Domain(
     """Domains: virtual machines, running or only defined.
 
     A domain is given by its name or UUID as a str, or by its id as an int. A str is never taken for an id.
+
+    `options` are keywords of virsh's names; ``kvmctl COMMAND --help`` lists them. Of these, everywhere: ``live=True``
+    is the running domain, ``config=True`` what its next start takes, both are both; ``current=True``, or none, the
+    running domain if it runs and its definition otherwise, unless a method says so. `verbose`, `wrap`, `pretty` and
+    `table` make no difference. Dicts that are named here (`DomainInfo`) are TypedDicts of the modules in
+    `kvm.groups.domain`.
     """
 
     _key = ("domain",)

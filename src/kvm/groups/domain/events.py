@@ -340,14 +340,15 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         """What happens from now on to a domain, or to all, as it happens. virsh: ``event``.
 
         An iterator of `kvm.events.Event`, which waits for the next one: see `kvm.events.Events`. Of one kind, `event`,
-        or of all kinds; for `timeout` seconds, or until it is closed; with ``loop=False`` until the first. An event's
-        `details` are described by its kind: `LifecycleEvent`, `RtcChange`, `Watchdog`, `IoError`, `IoErrorReason`,
-        `Graphics`, `BlockJob` (``block-job``, ``block-job-2``), `DiskChange`, `TrayChange`, `BalloonChange`, `Device`
+        or of all kinds; for `timeout` seconds in all, or until it is closed; with ``loop=False`` until the first.
+        Another virsh listens, so what happens on a ``test:`` hypervisor is not heard. An event's `details` are
+        described by its kind: `LifecycleEvent`, `RtcChange`, `Watchdog`, `IoError`, `IoErrorReason`, `Graphics`,
+        `BlockJob` (``block-job``, ``block-job-2``), `DiskChange`, `TrayChange`, `BalloonChange`, `Device`
         (``device-added``, ``device-removed``, ``device-removal-failed``), `VcpuRemoved`, `AgentLifecycle`,
         `ChannelLifecycle`, `MigrationIteration`, `JobInfo` (``job-completed``), `MetadataChange`, `BlockThreshold`,
-        `MemoryFailure`, `MemoryDeviceSizeChange`, `NicMacChange`; what was tuned, by libvirt's names, for ``tunable``;
-        nothing for the others, and the ``text`` of a kind that is not known here. With ``list=True`` the names of all
-        kinds that this virsh knows.
+        `MemoryFailure`, `MemoryDeviceSizeChange`, `NicMacChange`, all in `kvm.groups.domain.events`; what was tuned, by
+        libvirt's names, for ``tunable``; nothing for the others, and the ``text`` of a kind that is not known here.
+        With ``list=True`` the names of all kinds that this virsh knows.
         """
         if all and event is not None:
             raise InvalidArgumentError("virsh event: it is of all kinds, or of one")
@@ -399,7 +400,10 @@ class DomainEvents(Lifecycle, Monitor, Devices):
     ) -> Result:
         """Start a domain that is defined, from its managed save if it has one. virsh: ``start``.
 
-        ``paused=True`` starts it without running it, ``force_boot=True`` discards a managed save.
+        ``paused=True`` starts it without running it, ``force_boot=True`` discards a managed save, ``bypass_cache=True``
+        reads that past the host's page cache, ``reset_nvram=True`` resets its firmware's variables. `InvalidStateError`
+        if it runs already. Of no use here: ``autodestroy=True`` (the domain ends with the virsh that has started it,
+        which is at once), ``console=True`` (see `open_console`), and ``pass_fds`` (virsh inherits no files).
 
         Returns when it runs, and its guest has yet to boot. With ``wait='agent'`` it returns when the guest's agent is
         there, which libvirt tells at once; `AgentError`, and nothing is started, if the domain has no channel for one.

@@ -255,7 +255,7 @@ class Guest(Group):
         `cmd`: ``{'execute': 'query-status'}``, the same as JSON, or ``'query-status'``. Returns the answer, read from
         JSON: ``{'return': {...}, 'id': 'libvirt-20'}``, or ``{'error': {...}, ...}`` if QEMU refuses. With
         ``return_value=True`` what it has under ``'return'``; a refusal raises then. ``hmp=True`` is for commands of the
-        human monitor, such as ``'info block'``, and returns text.
+        human monitor, such as ``'info block'``, and returns text. `pass_fds` is of no use: virsh inherits no files.
         """
         read = _said if options.get("hmp") else _returned if options.get("return_value") else _answer
         said = cmd if options.get("hmp") else _named(cmd)

@@ -199,8 +199,10 @@ class Memory(Group):
 
 
 def in_bytes(given: int | str | None) -> Quantity | str | None:
-    """An amount as virsh must be told: without a unit it would take an int for KiB."""
-    return Quantity(given) if isinstance(given, int) else given
+    """An amount as virsh must be told: it would take an int for KiB, and no unit behind a blank."""
+    if isinstance(given, str):
+        return "".join(given.split())
+    return given if given is None else Quantity(given)
 
 
 def _limits(output: str) -> MemTune:

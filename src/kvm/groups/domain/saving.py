@@ -165,8 +165,9 @@ class Saving(Group):
     ) -> Result:
         """Have a domain go on from where it was saved. virsh: ``restore``.
 
-        `file` is what `save` has written; ``xml=``, `running` and `paused` as there. Restore it once only: the disks go
-        on, what was saved does not. libvirt does not tell how far it is: `progress` is called in the end, with 1.0.
+        `file` is what `save` has written; ``xml=``, `running`, `paused`, `bypass_cache` and `parallel_channels` as
+        there; ``reset_nvram=True`` resets its firmware's variables. Restore it once only: the disks go on, what was
+        saved does not. libvirt does not tell how far it is: `progress` is called in the end, with 1.0.
         With `cancel`, or after the ``timeout`` control, the domain is destroyed before it goes on, which is libvirt's
         only way; it can be restored again. Errors as with `migrate`.
         """

@@ -26,10 +26,20 @@ _SEPARATOR = "\x01"
 """Between the parts of a name in expat's calls; no document can hold it."""
 
 
-_NO_LEAF = -1
+class _Keys(dict[str, str]):
+    """The keys of attributes by their names, which all that is read shares; the usual ones, in little memory."""
+
+    def __missing__(self, name: str) -> str:
+        if len(self) > _MANY:
+            self.clear()
+        key = self[name] = f"@{name}"
+        return key
+
+
+_keys = _Keys()
 
 _MANY = 1000
-"""How many indentations may be kept before they are looked at."""
+"""How many keys may be kept, and how many indentations before they are looked at."""
 
 
 def read(document: str | bytes, places: Mapping[str, Place]) -> dict[str, Any]:
@@ -50,49 +60,57 @@ def _read(
     data: bytes, places: Mapping[str, Place], encoding: str | None, *, in_order: bool = False
 ) -> dict[str, Any] | None:
     """The dictionary of a document; None if there is text beside children, and they are not taken `in_order`."""
-    value: dict[str, Any] = {}
+    value: dict[str, Any] = {}  # of the innermost element that is known to have children
     place: Place = (frozenset(), dict(places))
+    leaf: dict[str, Any] | None = None  # what has begun behind it, and may turn out to have children as well
+    leaf_name = ""  # by which its place is known
     is_mixed = False
     texts: list[str] = []  # a leaf takes its own; what is left is beside children
-    first = _NO_LEAF  # where the texts of this leaf begin
+    first = 0  # where the texts of this leaf begin
     outer: list[Any] = []
     push, pop = outer.append, outer.pop
 
     def start(name: str, attributes: list[str]) -> None:
-        nonlocal value, place, first
-        push(value)
-        push(place)
-        value = {}
+        nonlocal value, place, leaf, leaf_name, first
+        if leaf is not None:
+            push(value)
+            push(place)
+            value = leaf
+            place = place[1].get(leaf_name, UNKNOWN)
+        leaf = {}
+        leaf_name = name
         if attributes:
             parts = iter(attributes)
             for attribute in parts:
-                value[f"@{attribute}"] = next(parts)
-        place = place[1].get(name, UNKNOWN)
+                leaf[_keys[attribute]] = next(parts)
         first = len(texts)
         if first > _MANY:
             look_beside_children()
             first = 0
 
     def end(name: str) -> None:
-        nonlocal value, place, first
-        content: Any = value
-        if first != _NO_LEAF:
+        nonlocal value, place, leaf
+        content: Any
+        if leaf is None:
+            content = value
+            place = pop()
+            value = pop()
+        else:
+            content = leaf
+            leaf = None
             if len(texts) > first:
                 text = texts.pop()
                 if len(texts) > first:
                     text = "".join([*texts[first:], text])
                     del texts[first:]
                 if text[0] <= " " and "\n" in text and not text.strip(BLANKS):
-                    content = value or True
-                elif value:
-                    value["#text"] = text
+                    content = content or True
+                elif content:
+                    content["#text"] = text
                 else:
                     content = text
-            elif not value:
+            elif not content:
                 content = True
-            first = _NO_LEAF
-        place = pop()
-        value = pop()
         if name not in value:
             value[name] = [content] if name in place[0] else content
         elif type(found := value[name]) is list:
@@ -106,22 +124,23 @@ def _read(
         texts.clear()
 
     pieces: list[str | dict[str, Any]] = []
+    outer_pieces: list[list[str | dict[str, Any]]] = []
 
     def start_in_order(name: str, attributes: list[str]) -> None:
         nonlocal pieces
         pieces += texts
-        push(pieces)
+        outer_pieces.append(pieces)
         texts.clear()
         start(name, attributes)
         pieces = []
 
     def end_in_order(name: str) -> None:
         nonlocal pieces
-        if first == _NO_LEAF:
+        if leaf is None:
             pieces += texts
             texts.clear()
         end(name)
-        own, pieces = pieces, pop()
+        own, pieces = pieces, outer_pieces.pop()
         content = value[name][-1] if isinstance(value[name], list) else value[name]
         if own:
             _take_texts(content, own)
@@ -133,11 +152,10 @@ def _read(
         declared.extend((f"xmlns:{prefix}" if prefix else "xmlns", uri or ""))
 
     def start_named(name: str, attributes: list[str]) -> None:
-        nonlocal place
-        known = place[1].get(_expanded(name), UNKNOWN)
+        nonlocal leaf_name
         attributes[::2] = map(_qualified, attributes[::2])
         start_any(_qualified(name), declared + attributes)
-        place = known
+        leaf_name = _expanded(name)
         declared.clear()
 
     def end_named(name: str) -> None:

@@ -159,7 +159,7 @@ def stats(text: str) -> dict[str, dict[str, Any]]:
     for block in f"\n{text}".split("\nDomain: '")[1:]:
         domain, *said = block.split("\n")
         pairs = [each.split("=", 1) for each in said if "=" in each]
-        if any(each and each[:2] != "  " for each in said):
+        if block.count("\n  ") + said.count("") < len(said):  # others than figures and blank lines
             pairs = _with_all_lines(said)
         convert, tree = _layout(tuple([name for name, _ in pairs]))
         try:

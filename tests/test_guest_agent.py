@@ -53,8 +53,8 @@ class Tiny:
 
 
 @pytest.fixture(scope="module")
-def hypervisor(libvirtd: Libvirtd) -> Iterator[Hypervisor]:
-    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor:
+def hypervisor(host: unix.Host, libvirtd: Libvirtd) -> Iterator[Hypervisor]:
+    with Hypervisor(host, libvirtd.uri) as hypervisor:
         yield hypervisor
 
 

@@ -126,8 +126,8 @@ def image(path: Path, size: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def hypervisor(libvirtd: Libvirtd) -> Iterator[Hypervisor]:
-    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor:
+def hypervisor(host: unix.Host, libvirtd: Libvirtd) -> Iterator[Hypervisor]:
+    with Hypervisor(host, libvirtd.uri) as hypervisor:
         yield hypervisor
 
 

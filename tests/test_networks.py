@@ -58,9 +58,9 @@ def daemon() -> Iterator[Libvirtd]:
 
 
 @pytest.fixture
-def hypervisor(daemon: Libvirtd) -> Iterator[Hypervisor]:
+def hypervisor(host: unix.Host, daemon: Libvirtd) -> Iterator[Hypervisor]:
     """The hypervisor of a daemon in its own network, left without networks, bindings and filters."""
-    with Hypervisor(unix.Local(timeout=60), daemon.uri) as hypervisor:
+    with Hypervisor(host, daemon.uri) as hypervisor:
         yield hypervisor
         for name in hypervisor.list_networks():
             hypervisor.network.destroy(name)

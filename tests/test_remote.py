@@ -145,6 +145,29 @@ def test_an_alias_of_the_configuration_with_all_that_it_says(sshd: Sshd, tmp_pat
     assert not (tmp_path / "no").exists()
 
 
+def test_aes_is_preferred_unless_a_configuration_says_something_else(tmp_path: Path) -> None:
+    if not re.search(r"^(flags|Features)\s*:.*\baes\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+        pytest.skip("this CPU has no instructions for AES")
+    talkative = Sshd("LogLevel DEBUG1")
+    more = tmp_path / "more"
+    more.write_text("Host *\n")
+
+    def cipher(config: str = "", **options: str) -> str:
+        (tmp_path / "config").write_text(config)
+        with talkative.connect(config=tmp_path / "config", options=options):
+            return str(re.findall(r"kex: client->server cipher: (\S+)", talkative.log())[-1])
+
+    try:
+        assert cipher() == "aes128-gcm@openssh.com"
+        assert cipher("# no Ciphers\nHost none\n  User x\n") == "aes128-gcm@openssh.com"
+        assert cipher("Host 127.*\n  ciphers=aes192-ctr\n") == "aes192-ctr"
+        assert cipher(Ciphers="aes256-ctr") == "aes256-ctr"
+        plain = cipher(Ciphers="+aes128-ctr")
+        assert cipher(f"Include {more}\n") == plain
+    finally:
+        talkative.remove()
+
+
 def test_a_jump_host_and_a_proxy_command(sshd: Sshd, breakable: Sshd, tmp_path: Path) -> None:
     breakable.known_hosts.write_text(breakable.known_hosts.read_text() + sshd.known_hosts.read_text())
     (breakable.home / "authorized_keys").write_text((sshd.home / "key.pub").read_text())

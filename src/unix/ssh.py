@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from glob import glob
 from typing import NamedTuple
 
 from unix import script
@@ -103,7 +104,7 @@ def start_master(destination: Destination, path: str, env: Mapping[str, str], st
     words = ["ssh", "-T", "-x", *[word for name, value in options.items() for word in ("-o", f"{name}={value}")]]
     try:
         return start(
-            [*words, *destination.options_of_ssh(), "--", destination.host, script.BOOT],
+            [*words, *destination.options_of_ssh(), *_preferring_aes(destination), "--", destination.host, script.BOOT],
             env={**os.environ, **env},
             stderr=stderr,
         )
@@ -111,6 +112,39 @@ def start_master(destination: Destination, path: str, env: Mapping[str, str], st
         raise ConnectError(
             f"cannot connect to {destination}: this machine has no ssh (install openssh-client)"
         ) from error.__cause__
+
+
+_CIPHERS = (
+    "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr"
+)
+"""All that OpenSSH itself would offer; the first that the other side has as well is taken."""
+
+
+def _preferring_aes(destination: Destination) -> list[str]:
+    """Options that have much data encrypted in half the time, where this CPU has instructions for AES.
+
+    None if the user's or the system's configuration says anything about ciphers, or includes what cannot be seen here.
+    """
+    of_system = ["/etc/ssh/ssh_config", *glob("/etc/ssh/ssh_config.d/*.conf")]
+    files = [os.path.expanduser("~/.ssh/config"), *of_system] if destination.config is None else [destination.config]
+    is_said = r"^\s*(ciphers\b|include\b(?!\s+/etc/ssh/ssh_config\.d/\*\.conf\s*$))"
+    try:
+        if any(re.search(is_said, _content(file), re.IGNORECASE | re.MULTILINE) for file in files):
+            return []
+        has_aes = re.search(r"^(flags|Features)\s*:.*\baes\b", _content("/proc/cpuinfo"), re.MULTILINE)
+    except OSError:
+        return []
+    return ["-o", f"Ciphers={_CIPHERS}"] if has_aes else []
+
+
+def _content(path: str) -> str:
+    """What is in a text file, nothing if it is not there. What can be read only once is left to ssh: an `OSError`."""
+    if path == os.devnull or not os.path.exists(path):
+        return ""
+    if not os.path.isfile(path):
+        raise OSError(f"{path} is not a regular file")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 A command's words are read as virsh reads them: ``--option value``, ``--option=value``, flags, and everything else goes,
 in order, to the options that are still without a value. kvmctl's own options may stand anywhere before ``--``, except
-where a command of virsh has one of that name.
+where a command of virsh has one of that name, and behind a command that is a command line of its own.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ MAY_BE_ASKED_FOR = {("set-user-password", "password")}
 """Options that virsh requires and kvmctl does not: without them it asks."""
 
 
-COMMANDS = {"top": "top filter*. delay= count# sort= reverse all batch"}
+COMMANDS = {"top": "top filter*. delay= count# sort= reverse all batch", "qemu-img": "qemu-img subcommand*!."}
 """Commands that are kvmctl's own, in the form of METHODS."""
+
+VERBATIM = {"qemu-img"}
+"""Those of them behind which no word is kvmctl's, but for --help if that is the first."""
 
 SHORT = {"top": {"-d": "--delay", "-n": "--count", "-b": "--batch"}}
 """Short options of such commands, behind their names."""
@@ -80,6 +83,12 @@ class Invocation:
         self.completion: str | None = None
         self.flags: set[str] = set()
 
+    @property
+    def title(self) -> str:
+        """What to call it: the command, and its subcommand if there is one."""
+        words = self.options.get("subcommand")
+        return f"{self.command} {words[0]}" if isinstance(words, list) else self.command
+
     def take(self, name: str, value: str) -> None:
         """Note one of kvmctl's own options."""
         if name == "host":
@@ -109,7 +118,7 @@ def method_of(command: str) -> tuple[str, str]:
 
 def reader_of(command: str) -> tuple[str, str] | None:
     """The module and the class of the method of a command, if that may only read."""
-    module, _, name = METHODS[command].split()[0].partition("@")[2].partition(":")
+    module, _, name = METHODS.get(command, "").partition(" ")[0].partition("@")[2].partition(":")
     return (module, name) if name else None
 
 
@@ -128,6 +137,7 @@ def parsed(words: list[str]) -> Invocation:
             if not asked.command:
                 asked.command = word
                 known = {option.name: option for option in options_of(word)}
+                ended = ended or (word in VERBATIM and left[-1:] not in (["-h"], ["--help"]))
                 continue
             _by_place(asked.command, known, given, word)
         elif word == "--":

@@ -68,6 +68,33 @@ def keyword(option: str) -> str:
     return name + "_" if name in _KEYWORDS else name
 
 
+def is_destructive(asked: Invocation) -> bool:
+    """Whether it takes something away that may not come back."""
+    if asked.command == "qemu-img":
+        from kvm.cli import images
+
+        return images.changes(asked)
+    return asked.command in DESTRUCTIVE
+
+
+def is_verbose(asked: Invocation) -> bool:
+    """Whether how far it is is to be told where there is no terminal as well."""
+    if asked.command == "qemu-img":
+        from kvm.cli import images
+
+        return images.is_verbose(asked)
+    return bool(asked.options.get("verbose"))
+
+
+def command_line(asked: Invocation) -> list[str]:
+    """The words of the program that does it."""
+    if asked.command == "qemu-img":
+        from kvm.cli import images
+
+        return images.command_line(asked)
+    return ["virsh", *(["--connect", asked.connect] if asked.connect else []), *command_words(asked)]
+
+
 def command_words(asked: Invocation) -> list[str]:
     """The words that virsh is given, each option by its name."""
     words = [asked.command]
@@ -160,6 +187,10 @@ class Watch:
 
 def watched(asked: Invocation) -> frozenset[str]:
     """Which of ``progress`` and ``cancel`` a command's method takes; none if it does not wait for what it begins."""
+    if asked.command == "qemu-img":
+        from kvm.cli import images
+
+        return images.watched(asked)
     import unix
     from kvm.hypervisor import Hypervisor
 

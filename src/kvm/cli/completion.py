@@ -15,6 +15,7 @@ from kvm.cli.arguments import (
     FORMATS,
     OWN,
     SHORT,
+    VERBATIM,
     Invocation,
     Option,
     UsageError,
@@ -149,6 +150,7 @@ class _State:
             self.asked.command = word
             if word in METHODS or word in COMMANDS:
                 self.options = {option.name: option for option in options_of(word)}
+                self.ended = self.ended or word in VERBATIM
         elif option := self._next():
             self.asked.options[option.name] = word
 
@@ -200,6 +202,10 @@ class _State:
             from kvm.cli.top.rates import SORTS
 
             return list(SORTS)
+        if command == "qemu-img":
+            from kvm.cli.images import SUBCOMMANDS
+
+            return [] if "subcommand" in self.asked.options else SUBCOMMANDS
         group = method_of(command)[0]
         asks = {
             "domain": "domain", "network": "network", "pool": "pool", "vol": "volume", "secret": "secret",

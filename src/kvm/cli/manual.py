@@ -105,6 +105,26 @@ Example:  kvmctl -H hv1 -H hv2 top --sort disk web
           kvmctl top -n 1 -o json | jq '.guests[] | select(.cpu > 50).name'
 """
 
+IMAGES = """\
+kvmctl [OPTIONS] qemu-img SUBCOMMAND [ARGUMENTS]
+
+qemu-img's own command line, on all hosts that are given; images are their files. Every word behind qemu-img is
+qemu-img's, so kvmctl's own options stand before it. kvmctl qemu-img SUBCOMMAND --help is qemu-img's help.
+
+info, check, map, measure   are values, by --output=json, unless an --output is given; -o raw is qemu-img's text
+amend, commit, compare,     show how far they are, if standard error is a terminal, or with -p a percentage a line;
+convert, rebase             not with -q; Ctrl-C cancels them
+
+On several hosts, what may change an image asks before it does so, or wants --yes (before the word qemu-img).
+The exit status is 1 where qemu-img's is not 0: also if check finds something, or images that compare looks at differ.
+
+Example:  kvmctl -H hv1 -H hv2 -o json qemu-img info --backing-chain /images/web1.qcow2
+          kvmctl -H hv1 qemu-img convert -c -O qcow2 /images/web1.raw /images/web1.qcow2
+"""
+
+PAGES = {"top": TOP, "qemu-img": IMAGES}
+"""The help for commands that are kvmctl's own."""
+
 
 def page(command: str) -> str:
     """The help for a command, or, without one, for all."""
@@ -115,7 +135,7 @@ def _overview() -> str:
     width = max(map(len, OPTIONS))
     lines = [f"kvmctl: {SUMMARY}\n\n  {SYNOPSIS}\n\n"]
     lines.append("Commands, arguments and options are virsh's; `kvmctl COMMAND --help` shows them. ")
-    lines.append("One is kvmctl's own:\ntop, what guests do, live.\n\n")
+    lines.append("Two are kvmctl's own:\ntop, what guests do, live; qemu-img, its command line on the hosts.\n\n")
     lines += [f"  {name:{width}}  {what}\n" for name, what in OPTIONS.items()]
     lines += [f"\n{heading}\n\n{text}\n" for heading, text in SECTIONS.items()]
     lines += ["\nExamples\n\n", *(f"  {words}\n" for words in EXAMPLES), "\nCommands\n\n", _all()]
@@ -140,8 +160,8 @@ def _all() -> str:
 
 
 def _of_command(command: str) -> str:
-    if command == "top":
-        return TOP
+    if command in PAGES:
+        return PAGES[command]
     lines = [f"{usage(command)}\n\n", f"{described(command)}\n"]
     if options := options_of(command):
         explained = _explained_by_virsh(command)

@@ -126,7 +126,8 @@ def _on_all(asked: Invocation, found: list[Target], answers: _Answers) -> None:
     takes = calls.watched(asked)
     work = hosts.Calls(found, jobs="cancel" in takes)
     names = [target.name for target in found]
-    with progress.shown(asked, names) if "progress" in takes else progress.Shown() as shown:
+    is_verbose = calls.is_verbose(asked)
+    with progress.shown(asked.title, names, verbose=is_verbose) if "progress" in takes else progress.Shown() as shown:
         answers.complain = shown.print
         watches = {name: calls.Watch(takes, name, shown, work.cancelled) for name in names}
         for name, answer in work.run(lambda target, hypervisor: _value(hypervisor, asked, watches[target.name])):
@@ -153,11 +154,15 @@ class _Answers:
             isinstance(value, Exception) and not isinstance(value, KvmError | UnixError | OSError)
         ):
             raise value
+        who = name if self._told_apart else "kvmctl"
         if isinstance(value, Exception):
             self._status = 1
-            self.complain(f"{name if self._told_apart else 'kvmctl'}: {_said(value)}")
+            self.complain(f"{who}: {_said(value)}")
         elif isinstance(value, _Ended):
             self._status = max(self._status, value.status)
+            for line in value.said.splitlines():
+                self.complain(f"{who}: {line}")
+            self._values.update((name, each) for each in value.values)
         else:
             self._values[name] = value
 
@@ -176,15 +181,21 @@ class _Answers:
 
 
 class _Ended:
-    """A command that has printed for itself; 1 if it failed."""
+    """A command that has ended: 1 if it failed, what it has said, and its value unless that is printed already."""
 
-    def __init__(self, return_code: int) -> None:
+    def __init__(self, return_code: int, said: str = "", *values: object) -> None:
         self.status = int(return_code != 0)
+        self.said = said
+        self.values = values
 
 
 def _value(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = None) -> object:
     from kvm.cli import calls
 
+    if asked.command == "qemu-img":
+        from kvm.cli import images
+
+        return _Ended(*images.answer(hypervisor, asked, watch))
     calls.begin(hypervisor, asked)
     if calls.wants_terminal(asked) or calls.streams(hypervisor, asked):
         return _Ended(calls.interactive(hypervisor, asked))
@@ -259,13 +270,11 @@ def _dry_run(asked: Invocation, names: list[str]) -> int:
     """Print the commands, for a shell to read, with secrets masked."""
     import shlex
 
-    from kvm.cli.calls import command_words
+    from kvm.cli.calls import command_line, command_words
     from kvm.virsh import manners
 
-    words = command_words(asked)
-    hidden = manners.secrets(words)
-    connect = ["--connect", asked.connect] if asked.connect else []
-    line = shlex.join(manners.masked(word, hidden) for word in ["virsh", *connect, *words])
+    hidden = manners.secrets(command_words(asked))
+    line = shlex.join(manners.masked(word, hidden) for word in command_line(asked))
     for name in names:
         _write(f"{name}: {line}\n" if name else f"{line}\n")
     return 0
@@ -273,11 +282,11 @@ def _dry_run(asked: Invocation, names: list[str]) -> int:
 
 def _confirm(asked: Invocation, names: list[str]) -> None:
     """Ask before something is destroyed on several hosts. `UsageError` if nobody says yes."""
-    from kvm.cli.calls import DESTRUCTIVE
+    from kvm.cli.calls import is_destructive
 
-    if asked.command not in DESTRUCTIVE or len(names) < 2 or "yes" in asked.flags:
+    if len(names) < 2 or "yes" in asked.flags or not is_destructive(asked):
         return
-    what = f"{asked.command} on {len(names)} hosts"
+    what = f"{asked.title} on {len(names)} hosts"
     if not sys.stdin.isatty():
         raise UsageError(f"{what} is to be confirmed: --yes")
     sys.stderr.write(f"{what} ({', '.join(names)})? [y/N] ")

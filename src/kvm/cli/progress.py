@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from kvm.cli.arguments import Invocation
-
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -21,15 +19,15 @@ Told = Callable[[float], None]
 """Takes how much is done: of 1.0, or as an int bytes."""
 
 
-def shown(asked: Invocation, names: list[str]) -> Shown:
+def shown(title: str, names: list[str], *, verbose: bool) -> Shown:
     """Where the progress of a command goes, on hosts of these names."""
-    labels = {name: f"{asked.command} on {name}" if name else asked.command for name in names}
+    labels = {name: f"{title} on {name}" if name else title for name in names}
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         try:
             return Bars(labels)
         except ImportError:  # the library that draws them is an extra
             pass
-    return Lines(labels) if asked.options.get("verbose") else Shown()
+    return Lines(labels) if verbose else Shown()
 
 
 class Shown:

@@ -36,8 +36,9 @@ def man_page(version: str) -> str:
         for command in METHODS:
             if method_of(command)[0] == group:
                 lines += _command(command)
-    lines += [".SH LIVE", ".nf", *map(_text, manual.TOP.splitlines()), ".fi"]
-    lines += [".SH SEE ALSO", ".BR virsh (1),", ".BR ssh (1),", ".BR jq (1)"]
+    for heading, told in (("LIVE", manual.TOP), ("IMAGES", manual.IMAGES)):
+        lines += [f".SH {heading}", ".nf", *map(_text, told.splitlines()), ".fi"]
+    lines += [".SH SEE ALSO", ".BR virsh (1),", ".BR qemu-img (1),", ".BR ssh (1),", ".BR jq (1)"]
     return "\n".join(lines) + "\n"
 
 

@@ -235,7 +235,7 @@ def _of_hosts(values: Mapping[str, object], screen: Screen) -> str:
     else:
         told = ((host, to_table(value, screen)) for host, value in values.items())
         return "".join(
-            f"{host}: {text}" if text.count("\n") <= 1 else f"{host}:\n{_indented(text)}" for host, text in told
+            f"{host}: {text}" if text.count("\n") <= 1 else f"{host}:\n{_indented(text)}" for host, text in told if text
         )
     return _grid(_columns(rows), rows, screen, name="name") if rows else ""
 

@@ -43,7 +43,7 @@ def failure(job: Job, result: Result, doubt: str = "") -> KvmError:
     if not reason:
         reason = f"it ended with {result.return_code} and did not say why{doubt}"
     if option := re.search(r"unrecognized option '(.*)'|invalid option -- '(.*)'", reason):
-        reason = f"this {job.words[0]} has no option {option[1] or '-' + option[2]}: it is too old"
+        reason = f"this {job.words[0]} has no option {option[1] or '-' + option[2]}"
         return job.error(NotSupportedError, reason, result.stderr, result.return_code)
     meant = job.without_names(said)
     kind = next((kind for kind, pattern in _REASONS.items() if re.search(pattern, meant)), KvmError)

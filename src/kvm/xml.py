@@ -111,7 +111,7 @@ def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     """
     from kvm.xmlreader import read
 
-    return read(document if isinstance(document, str | bytes) else _text_of(document), _roots())
+    return read(document if isinstance(document, (str, bytes)) else _text_of(document), _roots())
 
 
 def _text_of(element: etree._Element) -> bytes:

@@ -20,6 +20,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -535,6 +536,16 @@ def test_what_destroys_on_several_hosts_wants_a_yes(hosts: list[str]) -> None:
     assert (status, seen.count("destroyed")) == (0, 2)
 
 
+def test_a_number_for_memory_is_what_virsh_takes_it_for(tmp_path: Path) -> None:
+    (tmp_path / "virsh").write_text(f'#!/bin/sh\ntee -a {tmp_path}/said | {which("virsh")} "$@"\n')
+    (tmp_path / "virsh").chmod(0o755)
+    for words in (["setmem", "test", "1048576"], ["setmem", "test", "1GiB"], ["memtune", "test", "65536"]):
+        done = kvmctl("-c", TEST, *words, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        assert done.returncode == 0, done.stderr
+        dry = kvmctl("-c", TEST, *words, "--dry-run").stdout
+        assert dry.partition(TEST)[2].strip() in (tmp_path / "said").read_text().splitlines()
+
+
 def test_a_dry_run_prints_the_commands_and_masks_secrets(hosts: list[str]) -> None:
     words = ["set-user-password", "test", "root", "se cret", "--dry-run"]
     done = kvmctl("-c", TEST, *words)
@@ -646,6 +657,16 @@ def test_a_terminal_shows_how_far_a_transfer_is_and_nothing_else_does(
         done = in_terminal(*near, *words, env=env)[1] if env else kvmctl(*near, *words).stderr
         assert "%" not in done
     assert (tmp_path / "copy").read_bytes() == (images / "content").read_bytes()
+
+
+def test_what_comes_from_standard_input_goes_to_a_volume(libvirtd: Libvirtd, images: Path) -> None:
+    local = ["-c", libvirtd.uri]
+    assert kvmctl(*local, "vol-create-as", "images", "typed", "4KiB").returncode == 0
+    done = kvmctl(*local, "vol-upload", "typed", "-", "--pool", "images", input=b"from a pipe")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (images / "typed").read_bytes().startswith(b"from a pipe")
+    done = kvmctl("-H", "a", "-H", "b", "--yes", "vol-upload", "typed", "-", "--pool", "images")
+    assert (done.returncode, "one host only" in done.stderr) == (2, True)
 
 
 def test_a_file_that_cannot_be_sent_is_told_before_anything_is_asked(tmp_path: Path) -> None:

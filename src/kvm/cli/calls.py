@@ -38,10 +38,13 @@ _STREAMING = {
 """Commands that print as things happen; without a method they are virsh's own, and its text goes where it goes."""
 
 _WAITING = {"wait", "pivot", "finish", "keep-overlay", "timeout"}
-"""The options with which virsh waits for a block job; otherwise it only begins it."""
+"""The options with which virsh waits for a block job; otherwise it only begins it, as it always does with a backup."""
 
 _NOT_OF_THE_METHOD = {"domtime": {"pretty"}}
 """Options that only shape virsh's text, and that the method does not take."""
+
+_IN_KIB = {"memtune", "setmaxmem", "setmem"}
+"""Commands whose plain numbers are KiB, as virsh's are; to their methods an int is bytes, and a text virsh's own."""
 
 DOCUMENTS = {
     "backup-dumpxml", "capabilities", "checkpoint-dumpxml", "cpu-baseline", "domcapabilities", "domxml-from-native",
@@ -122,7 +125,13 @@ def prepare(asked: Invocation) -> None:
         if option.is_document and given is not None:
             several = [_document(each) for each in given] if isinstance(given, list) else _document(given)
             asked.options[option.name] = several
-    if asked.command == "vol-upload" and not os.access(sent := str(asked.options["file"]), os.R_OK):
+    if asked.command == "vol-upload" and asked.options["file"] == "-":
+        import sys
+
+        asked.options["file"] = sys.stdin.buffer
+        if len(asked.hosts) > 1:
+            raise UsageError("what comes from standard input can go to one host only")
+    elif asked.command == "vol-upload" and not os.access(sent := str(asked.options["file"]), os.R_OK):
         raise UsageError(f"cannot read {sent}: {os.strerror(errno.EACCES if os.path.exists(sent) else errno.ENOENT)}")
     if asked.command == "set-user-sshkeys" and isinstance(file := asked.options.get("file"), str):
         asked.options["file"] = content(file).decode().splitlines()
@@ -196,7 +205,7 @@ def watched(asked: Invocation) -> frozenset[str]:
 
     group, name = method_of(asked.command)
     method = getattr(getattr(Hypervisor(unix.Local()), group), name, None)
-    waits = not asked.command.startswith("block") or bool(_WAITING & asked.options.keys())
+    waits = not asked.command.startswith(("block", "backup")) or bool(_WAITING & asked.options.keys())
     keywords: Mapping[str, object] = getattr(method, "__kwdefaults__", None) or {}
     return frozenset({"progress", "cancel"} & keywords.keys() if waits and asked.output != "raw" else ())
 
@@ -212,7 +221,7 @@ def _bytes(hypervisor: Hypervisor, command: str, options: Mapping[str, Any]) -> 
             return os.stat(options["file"]).st_size or None
         pool = {"pool": options["pool"]} if "pool" in options else {}
         return int(hypervisor.volume.info(options["vol"], **pool)["capacity"]) - int(options.get("offset", 0))
-    except (OSError, KvmError):
+    except (OSError, TypeError, KvmError):
         return None  # the call itself will tell what is wrong
 
 
@@ -226,6 +235,8 @@ def value_of(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = No
     options = {keyword(option): value for option, value in asked.options.items()}
     for dropped in _NOT_OF_THE_METHOD.get(asked.command, ()):
         options.pop(dropped, None)
+    if asked.command in _IN_KIB:
+        options = {name: str(value) if type(value) is int else value for name, value in options.items()}
     for command, option in _JOINED:
         if asked.command == command and isinstance(words := options.get(keyword(option)), list):
             options[keyword(option)] = " ".join(words)

@@ -183,6 +183,12 @@ def usage(command: str) -> str:
     return " ".join(["kvmctl", command, *required, *rest])
 
 
+_ANY_DOCUMENT = (
+    r"a\s+dict\s+of\s+``(<\w+>)``,\s+XML,\s+an\s+element\s+or\s+the\s+path\s+of\s+a\s+file\s+on\s+the\s+hypervisor"
+)
+"""What methods take for a document; here it is in a file."""
+
+
 def described(command: str) -> str:
     """What the method says of itself, in the words of a command line."""
     from kvm.hypervisor import Hypervisor
@@ -194,6 +200,8 @@ def described(command: str) -> str:
         return f"What virsh prints for it; see 'virsh help {command}'."
     text = re.sub(r"\s*virsh: ``[^`]*``(, [^.]*)?\.?", "", cleandoc(doc))
     text = "\n\n".join(filter(None, map(_without_python, text.split("\n\n"))))
+    text = re.sub(_ANY_DOCUMENT, r"XML (\1) in a file here", text)
+    text = re.sub(r"``(\w+)=``", lambda found: f"--{found[1].replace('_', '-')}", text)
     text = re.sub(r"(adds?|tells?) `(\w+)`", r"\1 \2", text)  # a key, although there may be an option of that name
     text = re.sub(r"``(\w+?)_?=True``", lambda found: f"--{found[1].replace('_', '-')}", text)
     text = re.sub(r"``(\w+?)_?=([^`{\[]+)``", lambda found: f"--{found[1].replace('_', '-')} {found[2]}", text)
@@ -204,7 +212,7 @@ def described(command: str) -> str:
 
 def _without_python(paragraph: str) -> str:
     """A paragraph without what is about Python: sentences on functions and on events to set, examples."""
-    if paragraph.startswith(">>>"):
+    if paragraph.startswith((">>>", "`CommandTimeoutError`")) or "``wait=" in paragraph:
         return ""
     if not re.search(r"`(progress|cancel|function)`", paragraph):
         return paragraph

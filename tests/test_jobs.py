@@ -156,13 +156,12 @@ def test_a_timeout_aborts_the_job(guest: Hypervisor, other: Hypervisor) -> None:
     assert is_as_before(guest, other)
 
 
-def test_an_interrupted_job_is_aborted(guest: Hypervisor, other: Hypervisor) -> None:
-    error = KeyboardInterrupt()
-
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), kvm.NotFoundError("x"), unix.CommandTimeoutError(["x"], 1)])
+def test_an_interrupted_job_is_aborted(guest: Hypervisor, other: Hypervisor, error: BaseException) -> None:
     def progress(done: float) -> None:
         raise error
 
-    with pytest.raises(KeyboardInterrupt) as raised:
+    with pytest.raises(type(error)) as raised:
         migrate(guest, other, progress=progress)
     assert raised.value is error
     assert "virsh migrate" in error.__notes__[-1]

@@ -158,6 +158,23 @@ def test_a_snapshot_within_its_disks_tells_when_it_is_done(hypervisor: Hyperviso
     hypervisor.snapshot.delete(guest, "inside")
 
 
+def test_who_raises_when_all_is_done_undoes_nothing(hypervisor: Hypervisor, guest: str, directory: Path) -> None:
+    def refuse(done: float) -> None:
+        raise NotFoundError(f"{done} is too much")
+
+    domain, state = hypervisor.domain, directory / "state"
+    domain.save(guest, state, paused=True)
+    with pytest.raises(NotFoundError, match="too much") as raised:
+        domain.restore(state, progress=refuse)
+    assert not hasattr(raised.value, "__notes__")
+    assert domain.state(guest) == "paused"  # for libvirt as if it was being restored still
+    cancel = threading.Event()
+    threading.Timer(0.1, cancel.set).start()
+    with pytest.raises(KvmError):
+        domain.restore(state, cancel=cancel)
+    assert domain.state(guest) == "paused"
+
+
 def test_a_restored_domain_that_is_cancelled_is_as_it_was_saved(
     hypervisor: Hypervisor, guest: str, directory: Path
 ) -> None:

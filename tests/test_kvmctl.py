@@ -556,6 +556,16 @@ def test_a_dry_run_prints_the_commands_and_masks_secrets(hosts: list[str]) -> No
     assert far.stdout == "near: virsh destroy '--domain=a b'\ngone: virsh destroy '--domain=a b'\n"
 
 
+def test_it_is_no_matter_who_has_started_it() -> None:
+    """With the ends of children ignored, as some do; and with nowhere to complain."""
+    for words in (["list"], ["dominfo", "test"]):
+        ignoring = ["sh", "-c", 'trap "" CHLD; exec "$@"', "sh", *COMMAND, "-c", TEST, *words]
+        done = subprocess.run(ignoring, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+    closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "-c", "test:///none", "top", "--batch", "--count", "1"]
+    assert subprocess.run(closed, capture_output=True, check=False, env=ENVIRONMENT, timeout=60).returncode == 1
+
+
 # -- Ctrl-C -------------------------------------------------------------------------------------------------------
 
 

@@ -210,17 +210,20 @@ def described(command: str) -> str:
     return text.replace("``", "").replace("`", "")
 
 
+_OF_PYTHON = r"`(progress|cancel|function|edit)`"
+
+
 def _without_python(paragraph: str) -> str:
     """A paragraph without what is about Python: sentences on functions and on events to set, examples."""
     if paragraph.startswith((">>>", "`CommandTimeoutError`")) or "``wait=" in paragraph:
         return ""
-    if not re.search(r"`(progress|cancel|function)`", paragraph):
+    if not re.search(_OF_PYTHON, paragraph):
         return paragraph
     sentences = re.split(r"(?<=[.])\s+(?=[`A-Z])", " ".join(paragraph.split()))
     kept, is_about_it = [], False
     for sentence in sentences:
-        is_about_it = bool(re.search(r"`(progress|cancel|function)`|Error`", sentence)) or (
-            is_about_it and sentence.startswith(("What it", "Once", "A job of"))
+        is_about_it = bool(re.search(rf"{_OF_PYTHON}|Error`", sentence)) or (
+            is_about_it and sentence.startswith(("What it", "Once", "A job of", "If all"))
         )
         if not is_about_it:
             kept.append(sentence)

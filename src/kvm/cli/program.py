@@ -114,8 +114,13 @@ def _on_hosts(asked: Invocation) -> int:
         calls.prepare(asked)
         if takes_terminal:
             answers.take(names[0], hosts.on_one(found[0], lambda _, hypervisor: _value(hypervisor, asked)))
-    if not takes_terminal:
-        _on_all(asked, found, answers)
+    try:
+        if not takes_terminal:
+            _on_all(asked, found, answers)
+    except EndedError:
+        if answers.are_there:  # what jobs have come to is told in any case
+            answers.printed(asked, names)
+        raise
     return answers.printed(asked, names)
 
 
@@ -165,6 +170,10 @@ class _Answers:
             self._values.update((name, each) for each in value.values)
         else:
             self._values[name] = value
+
+    @property
+    def are_there(self) -> bool:
+        return bool(self._values)
 
     def printed(self, asked: Invocation, names: list[str]) -> int:
         """Print the values, in the order of the hosts; the exit status."""

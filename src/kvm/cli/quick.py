@@ -103,7 +103,7 @@ class Quick:
         if kind is not None:
             self._kill()
         elif self._pid is not None:
-            os.waitpid(self._pid, 0)
+            self._await()
         os.close(self._out)
         os.close(self._err)
         self._asked_to_end.__exit__()
@@ -112,9 +112,15 @@ class Quick:
         if self._pid is not None:
             try:
                 os.killpg(self._pid, SIGTERM)
-                os.waitpid(self._pid, 0)
-            except (ProcessLookupError, ChildProcessError):  # it has just ended
+            except ProcessLookupError:  # it has just ended
                 return
+            self._await()
+
+    def _await(self) -> None:
+        try:
+            os.waitpid(self._pid or 0, 0)
+        except ChildProcessError:  # who has started us ignores the ends of children
+            return
 
     def value(self) -> object:
         """What the method of the command returns."""

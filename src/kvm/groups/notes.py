@@ -31,13 +31,16 @@ def revised_text(
     def part(command: Command, result: Result) -> str:
         return str(xml.nodes(printed(command, result), f"string({path})")[0])
 
-    def write(wanted: str) -> Command:
-        if not isinstance(wanted, str):
+    def edited(told: str) -> str:
+        if not isinstance(wanted := function(told), str):
             raise TypeError(f"virsh {setting.name}: a function that edits a text returns one, not {wanted!r}")
+        return wanted
+
+    def write(wanted: str) -> Command:
         return Command(setting.name, {**setting.options, "new_desc": wanted}, reads=False)
 
     what = path.rpartition("/")[2]
-    return revising(what, conf, part, str, write, function, alone=alone, check=check)
+    return revising(what, conf, part, str, write, edited, alone=alone, check=check)
 
 
 def revised_metadata(

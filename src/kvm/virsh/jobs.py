@@ -27,6 +27,9 @@ _AGAIN = 0.2
 PATIENCE = 10.0
 """Seconds that a job which is out of time has for being aborted, before its virsh is left to itself."""
 
+_TO_THE_END = 60.0
+"""Seconds that a job which is cancelled has before it is out of time, where nothing else bounds it."""
+
 Progress = Callable[[float], object]
 """Told how much is done, from 0 to 1."""
 
@@ -117,6 +120,8 @@ class Watch:
         """Take what virsh has said by now, and look whether the job is to go on."""
         self.has_begun = True
         self._report(said)
+        if self._deadline is None and self._job.is_cancelled():
+            self._deadline = time.monotonic() + _TO_THE_END
         is_late = self._deadline is not None and time.monotonic() > self._deadline
         if is_late and time.monotonic() > (self._deadline or 0) + PATIENCE:
             raise OutOfTimeError
@@ -148,9 +153,9 @@ class Watch:
             return
         if self._asks and time.monotonic() >= self._next_question:
             done = self._outside.how_far()
+            self._next_question = time.monotonic() + _AGAIN
             if done is not None:
                 self._tell(done)
-                self._next_question = time.monotonic() + _AGAIN
         self._unread += said
         last = 0
         for found in _PROGRESS.finditer(self._unread):
@@ -161,7 +166,23 @@ class Watch:
     def _tell(self, done: float) -> None:
         if self._job.progress is not None and done > self._told:
             self._told = done
-            self._job.progress(done)
+            tell(self._job.progress, done)
+
+
+def tell(progress: Progress, done: float) -> None:
+    """Tell how much is done. `StoppedError` with what `progress` raises, which is none of ours, whatever it is."""
+    try:
+        progress(done)
+    except BaseException as error:  # noqa: BLE001  # it goes on as it came
+        raise StoppedError(error) from None
+
+
+class StoppedError(Exception):
+    """Who was told of the progress has raised `reason`."""
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class OutOfTimeError(Exception):

@@ -151,7 +151,7 @@ def revising(
             words = " ".join(word for word in read.words() if not word.startswith("--") or "=" in word)
             raise ChangedMeanwhileError(
                 f"{words}: somebody else has changed this {what} in the meantime, "
-                "so nothing was defined; edit it again",
+                "so it was left as it is; edit it again",
                 command=read.words(),
             )
         return (yield from acting(change, check=check))

@@ -16,7 +16,15 @@ import unix
 from kvm import errors
 from kvm.virsh import manners
 from kvm.virsh.environment import EVERY_VIRSH
-from kvm.virsh.jobs import Job, NotAbortedError, OutOfTimeError, Outside, Watch, without_progress
+from kvm.virsh.jobs import (
+    Job,
+    NotAbortedError,
+    OutOfTimeError,
+    Outside,
+    StoppedError,
+    Watch,
+    without_progress,
+)
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -31,9 +39,6 @@ def as_virsh_wants(host: unix.Host, more: Mapping[str, str] = MappingProxyType({
     envs = {**cast(Mapping[str, str], host.get_control("envs")), **EVERY_VIRSH, **more}
     envs.pop("LC_ALL", None)
     return host.set_controls(locale="C.UTF-8", decode=None, envs=envs)
-
-
-ENVIRONMENT = EVERY_VIRSH
 
 
 class OneProcessEach:
@@ -66,8 +71,14 @@ class OneProcessEach:
                 if not job.waits or outside.is_endless():
                     return result
                 result = watch.follow(result)
+            watch.has_begun = False  # nor is it there any more
             return watch.judged(result)
+        except StoppedError as stopped:
+            _noted(stopped.reason, words[0], outside, has_begun=watch.has_begun)
+            raise stopped.reason from None
         except OutOfTimeError:
+            if job.is_cancelled():
+                return Result(255, "", f"error: it was cancelled, and did not end{unknown(words[0])}\n")
             return timed_out(timeout or 0, unknown(words[0]))
         except NotAbortedError as error:
             if job.is_cancelled():
@@ -76,8 +87,7 @@ class OneProcessEach:
         except errors.KvmError:  # there is no virsh, or none that could be told this
             raise
         except BaseException as error:
-            if watch.has_begun:
-                error.add_note(f"virsh {words[0]}: {_aborted(outside) or f'whether {words[0]} was done is not known'}")
+            _noted(error, words[0], outside, has_begun=watch.has_begun)
             raise
 
     def transfer(self, words: Sequence[str], transfer: Transfer) -> Result:
@@ -167,12 +177,15 @@ def lost(why: str, doubt: str) -> Result:
     return Result(255, "", f"error: {why}{doubt}\n")
 
 
-def _aborted(outside: Outside) -> str:
-    """Abort a job whose virsh has been ended; what is to be said if libvirt has taken note of that."""
+def _noted(error: BaseException, name: str, outside: Outside, *, has_begun: bool) -> None:
+    """Abort a job whose virsh has been ended by `error`, and note what has become of it."""
+    if not has_begun:
+        return
+    note = f"whether {name} was done is not known"
     with contextlib.suppress(NotAbortedError, errors.KvmError):
         if outside.abort().status:
-            return "libvirt was told to abort it"
-    return ""
+            note = "libvirt was told to abort it"
+    error.add_note(f"virsh {name}: {note}")
 
 
 def _position(pid: int, descriptor: int) -> int:

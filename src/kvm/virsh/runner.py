@@ -16,6 +16,7 @@ from kvm.errors import ConnectionLostError, InvalidArgumentError, KvmError, NoVi
 from kvm.virsh import manners, prompt
 from kvm.virsh.another import AnotherVirsh
 from kvm.virsh.command import STDIN, Command, failure
+from kvm.virsh.environment import EVERY_VIRSH
 from kvm.virsh.plan import checked
 from kvm.virsh.process import OneProcessEach, as_virsh_wants, lost, no_virsh, timed_out, unknown, unreached
 from kvm.virsh.session import Session
@@ -275,7 +276,8 @@ class Runner:
 
     def _here(self) -> Sessions:
         """The sessions with the environment and user that the controls of the moment ask for."""
-        envs = cast(Mapping[str, str], self._host.get_control("envs"))
+        envs = {**cast(Mapping[str, str], self._host.get_control("envs")), **EVERY_VIRSH}
+        envs.pop("LC_ALL", None)  # as a virsh that has a job has them, which is asked about here
         key = (self._host.get_control("su"), tuple(sorted(envs.items())))
         found = self._sessions.get(key)
         if found is None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from kvm.cli.hosts import Target
 from kvm.cli.top.board import Board, Line, summaries
@@ -37,23 +38,25 @@ class Rounds:
         self._is_first = True
 
     def tell(self, name: str, answer: Sample | Exception) -> None:
-        """Take an answer of a host."""
+        """Take an answer of a host, and then complain if it is a new error."""
+        error = said(answer) if isinstance(answer, Exception) else None
         with self._changed:
             host = self._hosts[name]
-            if isinstance(answer, Exception):
-                error = said(answer)
-                if host.summary.error != error:
-                    self._complain(name, error)
+            is_new = host.summary.error != error
+            if error is not None:
                 host.fail(error)
                 self._expected.discard(name)
                 self._told.discard(name)
                 self._looks[name] = 0
-            else:
+            elif not isinstance(answer, Exception):
                 host.tell(answer)
                 self._looks[name] += 1
                 if self._looks[name] > 1:  # rates need two
                     self._told.add(name)
             self._changed.notify()
+        if error is not None and is_new:
+            with suppress(OSError, AttributeError):  # there may be nowhere to complain
+                self._complain(name, error)
 
     def next(self) -> tuple[list[Summary], list[Row]]:
         """The next round: when all have answered that did so before, or, if one does not, a little later."""

@@ -379,10 +379,13 @@ class Saving(Group):
 
 
 def _whose(file: File, job: Job) -> Plan[None]:
-    """Tell a job which domain it restores from a file, so that it can be aborted."""
+    """Tell a job which domain it restores from a file, so that it can be aborted; not one that is there already."""
     (result,) = yield Lookup((Command("save-image-dumpxml", {"file": file}),))
     if result.status:  # otherwise the job will fail, and say why
-        job.domain = root(result.stdout).findtext("uuid")
+        domain = root(result.stdout).findtext("uuid")
+        (state,) = yield Lookup((Command("domstate", {"domain": domain}),))
+        if not state.status or state.stdout.strip() == "shut off":
+            job.domain = domain
 
 
 def _with_documents(options: Mapping[str, object]) -> dict[str, object]:

@@ -19,8 +19,8 @@ from kvm.errors import (
 )
 from kvm.groups.image.names import File, Progress, checked_word, file_word, settings_word
 from kvm.groups.image.options import option_words
-from kvm.groups.image.progress import StoppedError, WasCancelledError, watched
-from kvm.virsh.jobs import Cancel
+from kvm.groups.image.progress import WasCancelledError, watched
+from kvm.virsh.jobs import Cancel, StoppedError
 from unix.log import listener
 from unix.result import Result
 from unix.words import encode

@@ -16,21 +16,10 @@ from typing import Any, cast
 
 import unix
 from kvm.groups.image.names import Progress
-from kvm.virsh.jobs import Cancel
+from kvm.virsh.jobs import GLANCE, Cancel, tell
 from unix.result import Result
 
-_GLANCE = 0.1
-"""Seconds between two looks at whether a run is to be cancelled."""
-
 _PROGRESS = re.compile(rb" {4}\(([0-9.]+)/100%\)\r")
-
-
-class StoppedError(Exception):
-    """Who was told of the progress has raised `reason`."""
-
-    def __init__(self, reason: BaseException) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class WasCancelledError(Exception):
@@ -64,7 +53,7 @@ def watched(
             for pipe in read:
                 ready.register(cast(int, pipe), selectors.EVENT_READ)
             while ready.get_map():
-                events = ready.select(_sooner(_left(deadline), None if cancel is None else _GLANCE))
+                events = ready.select(_sooner(_left(deadline), None if cancel is None else GLANCE))
                 if cancel is not None and cancel.is_set():
                     raise WasCancelledError
                 if not events and deadline is not None and time.monotonic() >= deadline:
@@ -77,7 +66,7 @@ def watched(
                 for found in _PROGRESS.finditer(read[process.stdout]):
                     done = min(float(found[1]) / 100, 1.0)
                     if progress is not None and done != told:
-                        _tell(progress, done)
+                        tell(progress, done)
                     told = done
                 read[process.stdout] = _PROGRESS.sub(b"", read[process.stdout])
         try:
@@ -88,13 +77,6 @@ def watched(
         process.conclude()
     stdout, stderr = (each.decode("utf-8", "surrogateescape") for each in read.values())
     return Result(return_code, stdout, stderr)
-
-
-def _tell(progress: Progress, fraction: float) -> None:
-    try:
-        progress(fraction)
-    except BaseException as error:  # noqa: BLE001  # the caller's own, whatever it is: it goes on as it came
-        raise StoppedError(error) from None
 
 
 def _sooner(*seconds: float | None) -> float | None:

@@ -48,8 +48,8 @@ host; the others have their values.""",
 Files with XML, keys, secrets, screenshots and those of vol-upload and vol-download are this machine's, and - is
 standard input; all other files are the hypervisor's.""",
     "Long commands": """\
-Those that take long (uploads, migrations, block jobs) show on standard error how far they are, if that is a terminal,
-or with --verbose a percentage a line. Ctrl-C cancels them.""",
+Those that take long (uploads, migrations, block jobs, images) show on standard error how far they are, if that is a
+terminal, or a percentage a line with --verbose, where virsh's command has that. Ctrl-C cancels them.""",
     "Exit status": """\
 0; 1 if something failed on some host; 2 if the command line is wrong; 128 and the number of the signal if one has ended
 it, so 130 after Ctrl-C, which leaves nothing running, here or there.""",

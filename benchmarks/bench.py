@@ -32,7 +32,7 @@ import xmltodict
 
 import kvm
 import unix
-from kvm.virsh.process import ENVIRONMENT as VIRSH
+from kvm.virsh.environment import EVERY_VIRSH as VIRSH
 from kvm.virsh.prompt import ENVIRONMENT as PROMPT
 from libvirtd import Libvirtd
 from sshd import Sshd

@@ -34,9 +34,9 @@ def cleared(hypervisor: Hypervisor) -> None:
 
 
 @pytest.fixture
-def hypervisor(libvirtd: Libvirtd) -> Iterator[Hypervisor]:
+def hypervisor(host: unix.Host, libvirtd: Libvirtd) -> Iterator[Hypervisor]:
     """The real hypervisor, left without pools."""
-    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor:
+    with Hypervisor(host, libvirtd.uri) as hypervisor:
         yield hypervisor
         cleared(hypervisor)
 

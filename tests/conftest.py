@@ -53,10 +53,7 @@ def sshd() -> Iterator[Sshd]:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tinyguest.TinyGuest:
     """Configurations of guests with an operating system, which QEMU as any user can read."""
-    if lacking := tinyguest.missing():
-        pytest.fail(f"these tests need {', '.join(lacking)}: `make test` installs them", pytrace=False)
-    if file := tinyguest.unreadable():
-        pytest.skip(f"only root may read {file}")
+    tinyguest.require()
     directory = tmp_path_factory.mktemp("tiny")
     for each in (directory, *directory.parents):
         with suppress(PermissionError):

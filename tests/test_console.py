@@ -25,23 +25,10 @@ PROMPT = b"tiny# "
 
 
 @pytest.fixture(scope="module")
-def guests(tmp_path_factory: pytest.TempPathFactory) -> tinyguest.TinyGuest:
-    if lacking := tinyguest.missing():
-        pytest.fail(f"these tests need {', '.join(lacking)}: `make test` installs them", pytrace=False)
-    if file := tinyguest.unreadable():
-        pytest.skip(f"only root may read {file}")
-    directory = tmp_path_factory.mktemp("tiny")
-    for each in (directory, *directory.parents):
-        with suppress(PermissionError):
-            each.chmod(each.stat().st_mode | 0o711)
-    return tinyguest.TinyGuest(directory)
-
-
-@pytest.fixture(scope="module")
-def booted(guests: tinyguest.TinyGuest, libvirtd: Libvirtd) -> Iterator[str]:
+def booted(tiny: tinyguest.TinyGuest, libvirtd: Libvirtd) -> Iterator[str]:
     """A guest that has come to its shell."""
     with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor:
-        hypervisor.domain.define(guests.conf("console"))
+        hypervisor.domain.define(tiny.conf("console"))
         hypervisor.domain.start("console")
         with hypervisor.domain.open_console("console") as console:
             console.read_until(PROMPT, timeout=90)

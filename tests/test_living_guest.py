@@ -134,10 +134,7 @@ def hypervisor(host: unix.Host, libvirtd: Libvirtd) -> Iterator[Hypervisor]:
 @pytest.fixture(scope="module")
 def tiny(hypervisor: Hypervisor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
     """A guest that has booted, to which more can be plugged."""
-    if lacking := tinyguest.missing():
-        pytest.fail(f"these tests need {', '.join(lacking)}: `make test` installs them", pytrace=False)
-    if kernel := tinyguest.unreadable():
-        pytest.skip(f"only root may read {kernel}")
+    tinyguest.require()
     directory = tmp_path_factory.mktemp("living")
     conf = tinyguest.TinyGuest(directory).conf(Tiny.name, disk=image(directory / "vda", "32M"))
     conf["maxMemory"] = {"@slots": 2, "@unit": "MiB", "#text": 512}

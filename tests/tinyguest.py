@@ -26,6 +26,8 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
+import pytest
+
 import kvm
 
 MODULES = (
@@ -109,6 +111,14 @@ cat /run/shadow > /etc/shadow
 }
 
 DIRECTORIES = "/bin /dev /etc /home/user /mnt /proc /root /run /sbin /sys /tmp /usr/bin /usr/sbin /var/log"
+
+
+def require() -> None:
+    """Fail where a program is missing that `make test` installs; skip where the kernel is for root alone."""
+    if lacking := missing():
+        pytest.fail(f"these tests need {', '.join(lacking)}: `make test` installs them", pytrace=False)
+    if file := unreadable():
+        pytest.skip(f"only root may read {file}")
 
 
 def missing() -> list[str]:

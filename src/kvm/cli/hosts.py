@@ -212,15 +212,21 @@ def _live(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
     return [thread for thread in threads if thread.is_alive()]
 
 
+def children() -> set[int]:
+    """The processes that this one has started and that have not ended."""
+    found: set[int] = set()
+    with suppress(OSError):
+        for task in os.listdir("/proc/self/task"):
+            with suppress(OSError), open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
+                found.update(map(int, file.read().split()))
+    return found
+
+
 def _end_children() -> None:
     """Ask what this program has started on this machine to end; each has a process group of its own."""
-    for task in os.listdir("/proc/self/task"):
-        with suppress(OSError):
-            with open(f"/proc/self/task/{task}/children") as file:
-                children = file.read().split()
-            for child in children:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(int(child), signal.SIGTERM)
+    for child in children():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGTERM)
 
 
 def end(hypervisor: Hypervisor) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from unix.result import Result
 
 GLANCE = 0.1
-"""Seconds between two looks at whether a job is to be cancelled."""
+"""Seconds between two looks at how far a virsh is, or whether its job is to be cancelled."""
 
 _AGAIN = 0.2
 """Seconds until libvirt is asked again: for a job that it did not know of, or how far one is."""

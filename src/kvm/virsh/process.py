@@ -17,6 +17,7 @@ from kvm import errors
 from kvm.virsh import manners
 from kvm.virsh.environment import EVERY_VIRSH
 from kvm.virsh.jobs import (
+    GLANCE,
     Job,
     NotAbortedError,
     OutOfTimeError,
@@ -29,9 +30,6 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.virsh.transfer import Transfer
-
-_GLANCE = 0.1
-"""Seconds between two looks at how far a virsh is."""
 
 
 def as_virsh_wants(host: unix.Host, more: Mapping[str, str] = MappingProxyType({})) -> AbstractContextManager[None]:
@@ -128,7 +126,7 @@ class OneProcessEach:
             raise no_virsh(self._host) from None
         with process:
             stdout, stderr = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
-            while not select.select([stdout], [], [], _GLANCE)[0]:
+            while not select.select([stdout], [], [], GLANCE)[0]:
                 advance(_position(process.pid, descriptor))
                 if time.monotonic() > deadline:
                     raise unix.CommandTimeoutError(argv, timeout)

@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from kvm.cli.hosts import AT_ONCE, Target, end
+from kvm.cli.hosts import AT_ONCE, Target, children, end
 
 if TYPE_CHECKING:
     from kvm.hypervisor import Hypervisor
@@ -54,7 +54,7 @@ class Watch(Generic[T]):
         self._threads = [threading.Thread(target=partial(self._watch, each), daemon=True) for each in found]
 
     def __enter__(self) -> Self:
-        self._others = _children()
+        self._others = children()
         for thread in self._threads:
             thread.start()
         return self
@@ -75,7 +75,7 @@ class Watch(Generic[T]):
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
         if any(thread.is_alive() for thread in self._threads):  # connections that are still being made
-            for child in _children() - self._others:
+            for child in children() - self._others:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGTERM)
 
@@ -127,13 +127,3 @@ class Watch(Generic[T]):
                     left = self._delay - (now - self._begun) % self._delay
                 if not self._changed.wait(None if self._is_paused else left) and not self._is_paused:
                     return
-
-
-def _children() -> set[int]:
-    """The processes that this one has started and that have not ended."""
-    found: set[int] = set()
-    with contextlib.suppress(OSError):
-        for task in os.listdir("/proc/self/task"):
-            with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
-                found.update(map(int, file.read().split()))
-    return found

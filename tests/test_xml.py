@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 import kvm
-from kvm import InvalidArgumentError, _xml_to_dict, from_xml, to_xml, xml
+from kvm import InvalidArgumentError, _xml_to_dict, from_xml, to_xml, xml, xmlplain
 from kvm.xmlwriter import NAMESPACES
 from sameness import normal, parse
 
@@ -461,3 +461,81 @@ def test_what_an_xpath_finds_has_the_shape_that_it_has_in_the_whole() -> None:
 def test_lists_are_written_as_they_are_read() -> None:
     again = to_xml("domain", from_xml(DOMAIN)["domain"])
     assert from_xml(again) == from_xml(DOMAIN)
+
+
+# -- text, most of which has been read before: bytes go to expat ----------------------------------------------------
+
+GUEST = """<domain type='kvm' id='7'>
+  <name>web1</name>
+  <title>A "web" server's</title>
+  <metadata>
+    <libosinfo:libosinfo xmlns:libosinfo="http://libosinfo.org/xmlns/libvirt/domain/1.0">
+      <libosinfo:os id="http://debian.org/debian/12"/>
+    </libosinfo:libosinfo>
+    <nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1" nova:since="1"><nova:name/></nova:instance>
+  </metadata>
+  <memory unit='KiB'>65536</memory>
+  <os>
+    <type arch='x86_64'>hvm</type>
+  </os>
+  <devices>
+    <disk type='file' device='disk'>
+      <source file='/a'/>
+    </disk>
+    <graphics type='vnc' passwd='hunter2'/>
+  </devices>
+</domain>
+"""
+PIECES = list("<>/'\"= \n\t&;:!?[]ax\0\x01\ré\xa0\ufffe\ud800")
+PIECES += ["<!-- -->", "<?x y?>", "<![CDATA[x]]>", "]]>", "&amp;", "&no;", " a='1'", "<a/>", "</a>", "<b></b>"]
+PIECES += ["a:", "xml:", "xmlns", " xmlns='u'", " xmlns:a='u'", " xmlns:a=''", " xmlns:xml='u'", "libvirt.org/"]
+PIECES += ["<a:b xmlns:a='u' a:c='1'>t</a:b>", "</domain>"]
+
+
+def read_or_refused(document: str | bytes) -> object:
+    try:
+        return from_xml(document)
+    except InvalidArgumentError:
+        return InvalidArgumentError
+
+
+@given(elements(), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_a_document_is_the_same_as_text_and_as_bytes(element: etree._Element, indented: bool) -> None:
+    if indented:
+        etree.indent(element)
+    text = etree.tostring(element, encoding="unicode")
+    assert from_xml(text) == from_xml(text.encode())
+
+
+@given(st.data())
+@settings(max_examples=1000, deadline=None)
+def test_what_is_wrong_in_a_text_is_wrong_in_bytes(data: st.DataObject) -> None:
+    text = GUEST
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = start + data.draw(st.sampled_from([0, 0, 1, 5, 20]))
+        text = text[:start] + data.draw(st.sampled_from([*PIECES, ""])) + text[end:]
+    assert read_or_refused(text) == read_or_refused(text.encode("utf-8", "surrogatepass"))
+
+
+def test_a_document_that_was_changed_is_not_what_is_read_again() -> None:
+    first = from_xml(GUEST)
+    first["domain"]["memory"]["@unit"] = "b"
+    first["domain"]["devices"]["disk"][0]["@type"] = "block"
+    assert from_xml(GUEST) == from_xml(GUEST.encode()) != first
+
+
+@pytest.mark.parametrize("document", [GUEST, "<a><b></b><c>x\ny</c></a>", "<a>é\u20ac😀</a>", '<a b="1" />'])
+def test_what_libvirt_writes_as_a_rule_needs_no_parser(document: str) -> None:
+    assert xmlplain.read(document, {}) == _xml_to_dict(etree.fromstring(document))
+
+
+def test_what_is_read_is_not_remembered_for_ever_and_secrets_are_not_at_all() -> None:
+    from_xml(GUEST)
+    assert "name>" not in xmlplain._pieces
+    assert "name>web1" in xmlplain._pieces
+    assert not any("hunter2" in piece for piece in xmlplain._pieces)
+    from_xml("<a>" + "".join(f"<b>{number}</b>" for number in range(20_000)) + "</a>")
+    assert "name>web1" not in xmlplain._pieces
+    assert len(xmlplain._pieces) < 10_000

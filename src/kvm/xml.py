@@ -22,11 +22,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
+from kvm.xmlplaces import UNKNOWN, Place, roots
 
 if TYPE_CHECKING:
     from lxml import etree
-
-    from kvm.xmlreader import Place
 
 Value: TypeAlias = "bool | str | dict[str, Value] | list[Value]"
 """What an element becomes."""
@@ -92,17 +91,6 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
     return read(_text_of(elt), {})
 
 
-@cache
-def _roots() -> dict[str, Place]:
-    """The places of the roots of documents."""
-    from kvm.lists_generated import PLACES, ROOTS
-
-    places: list[Place] = [(lists, {}) for lists, _ in PLACES]
-    for (_, below), (_, numbers) in zip(places, PLACES, strict=True):
-        below.update({name: places[number] for name, number in numbers.items()})
-    return {root: places[number] for root, number in ROOTS.items()}
-
-
 def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     """A document as a dictionary of its root's tag: ``{'domain': {...}}``.
 
@@ -111,7 +99,7 @@ def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     """
     from kvm.xmlreader import read
 
-    return read(document if isinstance(document, (str, bytes)) else _text_of(document), _roots())
+    return read(document if isinstance(document, (str, bytes)) else _text_of(document), roots())
 
 
 def _text_of(element: etree._Element) -> bytes:
@@ -142,7 +130,7 @@ def to_xml(tag: str, conf: Mapping[str, Any] | str | bool, *, validate: bool = F
 
     `InvalidArgumentError` for what XML cannot hold, or the schema does not allow; it names the element and says why.
     """
-    if isinstance(conf, Mapping) and len(conf) == 1 and isinstance(conf.get(tag), Mapping) and tag in _roots():
+    if isinstance(conf, Mapping) and len(conf) == 1 and isinstance(conf.get(tag), Mapping) and tag in roots():
         conf = conf[tag]
     from kvm.xmlwriter import write
 
@@ -203,7 +191,7 @@ def root(text: str) -> etree._Element:
 
 def conf(text: str) -> Conf:
     """The content of the document that virsh printed, without its root's tag."""
-    (value,) = _read_printed(text, _roots()).values()
+    (value,) = _read_printed(text, roots()).values()
     return value if isinstance(value, dict) else {}
 
 
@@ -273,9 +261,9 @@ def _place_of(element: etree._Element) -> Place:
     """The place that an element has in its document."""
     parent = element.getparent()
     if parent is None:
-        return _roots().get(str(element.tag), (frozenset(), {}))
+        return roots().get(str(element.tag), UNKNOWN)
     _, below = _place_of(parent)
-    return below.get(str(element.tag), (frozenset(), {}))
+    return below.get(str(element.tag), UNKNOWN)
 
 
 def unwrapped(options: Mapping[str, object]) -> dict[str, object]:
@@ -313,7 +301,7 @@ def device(given: Document) -> bytes | str:
 
 def printed_device(text: str) -> Conf:
     """The device that virsh printed, as a dict of its tag."""
-    _, below_domain = _roots()["domain"]
+    _, below_domain = roots()["domain"]
     _, below_devices = below_domain["devices"]
     return _read_printed(text, below_devices)
 

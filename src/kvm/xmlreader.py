@@ -1,26 +1,23 @@
 """XML as dicts. Pure functions; the form of the dicts is that of `kvm.xml`.
 
-Expat calls `start` and `end` for each element, so a document becomes a dict without a tree in between: as fast as by
-way of lxml's tree, in a third of the memory, and however deep it is nested. Most documents have neither namespaces nor
-text between children; the few that have are read with two more steps for names, or once more for the order.
+Plain text is for `kvm.xmlplain`. For all else, expat calls `start` and `end` for each element, so a document becomes a
+dict without a tree in between: as fast as by way of lxml's tree, in a third of the memory, and however deep it is
+nested. Most documents have neither namespaces nor text between children; the few that have are read with two more
+steps for names, or once more for the order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any
 from xml.parsers.expat import ExpatError, ParserCreate
 
+from kvm import xmlplain
 from kvm.errors import InvalidArgumentError
-
-Place: TypeAlias = "tuple[frozenset[str], dict[str, Place]]"
-"""What is known of an element by its place: the children that may repeat, and the places of its children."""
-
-UNKNOWN: Place = (frozenset(), {})
-
-BLANKS = " \t\n"
-"""White space that can be for the eye alone; a carriage return that a parser has left was written as a reference."""
+from kvm.xmlplaces import UNKNOWN, Place
+from kvm.xmlplain import BLANKS
 
 _SEPARATOR = "\x01"
 """Between the parts of a name in expat's calls; no document can hold it."""
@@ -49,6 +46,9 @@ def read(document: str | bytes, places: Mapping[str, Place]) -> dict[str, Any]:
     """
     encoding = "utf-8" if isinstance(document, str) else None
     try:
+        if isinstance(document, str):
+            with suppress(xmlplain.NotPlainError):
+                return xmlplain.read(document, places)
         data = (document.encode() if isinstance(document, str) else document).lstrip()
         found = _read(data, places, encoding)
         return _read(data, places, encoding, in_order=True) or {} if found is None else found

@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvm.virsh import manners
-from kvm.virsh.prompt import ENVIRONMENT, Conversation, Reply, carries, quoted
+from kvm.virsh.command import known_options
+from kvm.virsh.commands_generated import COMMANDS
+from kvm.virsh.prompt import ENVIRONMENT, Conversation, Reply, carries, line, quoted
 
 TOKEN = "m0123456789ab"
 ASKED = [
     ["uri"],
     ["dominfo", "--domain=nobody"],
     ["list", "--all"],
-    ["echo", "virsh # ", "error: x", f'virsh # {TOKEN}""1'],
+    ["echo", "virsh # ", "error: x", f"virsh # {TOKEN}\\1"],
     ["echo", "x" * 700],
     ["frobnicate"],
     ["echo", "é漢字😀", "it's", '"', "\\", "#", ";", "!1", "$(id)"],
@@ -54,7 +56,7 @@ def test_replies_are_what_each_command_printed(recorded: tuple[bytes, bytes]) ->
         b"test:///default\n\n",
         b"\n",
         b" Id   Name   State\n----------------------\n 1    test   running\n\n",
-        f'virsh #  error: x virsh # {TOKEN}""1\n'.encode(),
+        f"virsh #  error: x virsh # {TOKEN}\\1\n".encode(),
         b"x" * 700 + b"\n",
         b"",
         "é漢字😀 it's \" \\ # ; !1 $(id)\n".encode(),
@@ -111,6 +113,22 @@ def test_what_the_prompt_carries_is_one_line_and_one_word(word: str) -> None:
     line = Conversation(TOKEN).ask([word]).decode()
     assert not carries([word]) or line.count("\n") == 2
     assert quoted(word) == word or quoted(word)[0] == quoted(word)[-1] == "'"
+
+
+@pytest.mark.parametrize("name", ["web1", "a=b", "7", "-a", "--all", "--", "", "it's", "a b", "#1"])
+def test_a_domain_is_told_by_its_place_unless_that_could_be_something_else(name: str) -> None:
+    asked = line(["dominfo", f"--domain={name}"])
+    assert asked == (f"dominfo {name}" if name in ("web1", "a=b", "7") else f"dominfo {quoted(f'--domain={name}')}")
+
+
+def test_it_is_the_first_argument_of_every_command_that_has_one() -> None:
+    told = subprocess.run(["virsh", "help"], capture_output=True, text=True, check=True).stdout
+    here = [name for name in COMMANDS if "domain" in known_options(name) and f"\n    {name} " in told]
+    for name in here:
+        text = subprocess.run(["virsh", "help", name], capture_output=True, text=True, check=True).stdout
+        is_first = f"{name} <domain>" in text
+        assert line([name, "--domain=a"]) == (f"{name} a" if is_first else f"{name} --domain=a")
+    assert len(here) > 100
 
 
 LOST = b"error: Disconnected from qemu:///system due to end of file\n"

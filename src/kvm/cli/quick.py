@@ -127,10 +127,10 @@ class Quick:
         from kvm.cli import json, render  # noqa: F401  # while virsh starts, not after it
         from kvm.cli.calls import value_of
         from kvm.errors import KvmError
-        from kvm.virsh.prompt import Conversation
+        from kvm.virsh.prompt import Conversation, new_token
 
         module, name = reader_of(self._asked.command) or ("", "")
-        self._conversation = Conversation("m" + os.urandom(6).hex())
+        self._conversation = Conversation(new_token())
         home = __import__(f"kvm.groups.{module}", fromlist=[name])
         setattr(self, method_of(self._asked.command)[0], getattr(home, name)(self))
         try:

@@ -1,11 +1,12 @@
 """virsh's prompt as a pure conversation: words in, bytes for the prompt out; bytes from the prompt in, replies out.
 
-Each command is followed by a mark, a line ``TOKEN""7`` that is no command. Its echo on standard output ends what the
+Each command is followed by a mark, a line ``TOKEN\\7`` that is no command. Its echo on standard output ends what the
 command printed there, and what virsh says to it on standard error, ``error: unknown command: 'TOKEN7'``, ends what was
-said there. The quotes tell the one from the other, and nobody who could put text into an output can guess the token.
-How the bytes are split makes no difference, and nothing here waits, reads or writes.
+said there. The backslash tells the one from the other, and nobody who could put text into an output can guess the
+token. How the bytes are split makes no difference, and nothing here waits, reads or writes.
 
-A mark is short because readline reads its input byte by byte, each with a system call.
+Lines are as short as can be, because readline reads its input byte by byte, with several system calls for each: a
+domain is told by its place, and the token is typed once, killed, and from then on yanked, as by somebody at a keyboard.
 
 The line goes through GNU readline before virsh sees it: a TAB would complete a file name, control characters would
 edit the line. What holds such characters is not for the prompt (`carries`).
@@ -13,7 +14,9 @@ edit the line. What holds such characters is not for the prompt (`carries`).
 
 from __future__ import annotations
 
+import os
 import re
+from binascii import b2a_base64
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,6 +29,14 @@ LONGEST = 1 << 16
 """The longest line that is worth giving to readline, which looks at every character."""
 
 ENVIRONMENT = AT_THE_PROMPT
+
+_DOMAIN = "--domain="
+
+_NOT_BY_PLACE = ("domstats", "domxml-to-native", "event", "qemu-monitor-event")
+"""The commands in which the domain is not the first argument, and required: in all others its place is enough."""
+
+_KILL, _YANK = "\x15", "\x19"
+"""The keys, of both of readline's editing modes, that kill the line so far, and that insert what was killed."""
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 _NOT_FOR_READLINE = re.compile(rb"[\x00-\x1f\x7f]")
@@ -52,20 +63,36 @@ def quoted(word: str) -> str:
     return word if _PLAIN.fullmatch(word) else "'" + word.replace("'", r"'\''") + "'"
 
 
+def line(words: Sequence[str]) -> str:
+    """A command of these words as it is typed at the prompt."""
+    command, *arguments = words
+    if arguments and command not in _NOT_BY_PLACE:
+        domain = arguments[0].removeprefix(_DOMAIN)
+        if domain != arguments[0] and _PLAIN.fullmatch(domain) and domain[0] != "-":
+            arguments[0] = domain
+    return " ".join(map(quoted, [command, *arguments]))
+
+
+def new_token() -> str:
+    """A token of 48 bits of chance."""
+    return "m" + b2a_base64(os.urandom(6), newline=False).decode()
+
+
 class Conversation:
     """What is to be written to one virsh, and what its output means."""
 
     def __init__(self, token: str) -> None:
-        self._token = token
+        self._before = f"{token}\\{_KILL}"
         self._asked = 0
-        self._stdout = _Stream(f'virsh # {token}""%d\n')
+        self._stdout = _Stream(f"virsh # {token}\\%d\n")
         self._stderr = _Stream(f"error: unknown command: '{token}%d'\n")
 
     def ask(self, words: Sequence[str]) -> bytes:
         """What to write for a command of these words, which the prompt must be able to carry."""
-        line = f'{" ".join(map(quoted, words))}\n{self._token}""{self._asked}\n'
+        asked = f"{self._before}{line(words)}\n{_YANK}{self._asked % 10}\n"
+        self._before = ""
         self._asked += 1
-        return line.encode()
+        return asked.encode()
 
     def stdout(self, data: bytes) -> None:
         """Take what came from standard output."""
@@ -117,7 +144,7 @@ class _Stream:
             self.parts.append(bytes(self.rest[:found]))
             del self.rest[: found + len(self._next)]
             self.number += 1
-            self._next = (self._mark % self.number).encode()
+            self._next = (self._mark % (self.number % 10)).encode()
             self._searched = 0
         self._searched = max(len(self.rest) - len(self._next), 0)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import unix
 from kvm.virsh import prompt
 from kvm.virsh.process import as_virsh_wants, no_virsh
-from kvm.virsh.prompt import Conversation, Reply
+from kvm.virsh.prompt import Conversation, Reply, new_token
 
 if TYPE_CHECKING:
     from unix.process import Process
@@ -35,7 +35,7 @@ class Session:
     """
 
     def __init__(self, host: unix.Host, uri: str | None) -> None:
-        self._conversation = Conversation("m" + os.urandom(6).hex())
+        self._conversation = Conversation(new_token())
         self._process = _start(host, uri)
         self._in, self._out, self._err = (
             pipe.fileno() for pipe in (self._process.stdin, self._process.stdout, self._process.stderr) if pipe

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -392,7 +392,81 @@ def test_threads_that_ask_first_at_the_same_time_ask_the_same_hypervisor(estate:
             assert hypervisor.domain.state("b") == "shut off"
 
 
+QUESTIONS = [Command("domid", {"domain": f"nobody {number}"}) for number in range(200)]
+ANSWERS = [f"error: failed to get domain 'nobody {number}'\n" for number in range(200)]
+
+
+def answers(hypervisor: Hypervisor, questions: Sequence[Command] = QUESTIONS) -> list[str]:
+    return [result.stderr for result in hypervisor._virsh.run(questions)]
+
+
+@pytest.mark.parametrize(("count", "most", "expected"), [(99, 4, 1), (100, 4, 2), (200, 4, 3), (200, 2, 2), (9, 1, 1)])
+def test_many_questions_are_divided_among_virshes(
+    host: unix.Host, libvirtd: Libvirtd, count: int, most: int, expected: int
+) -> None:
+    before = set(virshes())
+    with Hypervisor(host, libvirtd.uri, sessions=most) as hypervisor:
+        for _ in range(2):
+            assert answers(hypervisor, QUESTIONS[:count]) == ANSWERS[:count]
+            assert len(set(virshes()) - before) == expected
+
+
+def test_what_acts_is_asked_of_one_virsh_in_its_order(libvirtd: Libvirtd) -> None:
+    before = set(virshes())
+    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor:
+        acting = Command("destroy", {"domain": "nobody 1"}, reads=False)
+        assert answers(hypervisor, [*QUESTIONS, acting, *QUESTIONS]) == [*ANSWERS, ANSWERS[1], *ANSWERS]
+        assert len(set(virshes()) - before) == 1
+
+
+def test_many_questions_are_asked_of_the_one_virsh_that_has_the_state_where_no_uri_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
+    with Hypervisor(unix.Local(timeout=60)) as hypervisor:
+        hypervisor.domain.destroy("test")
+        results = hypervisor._virsh.run([Command("domstate", {"domain": "test"})] * 200)
+        assert {result.stdout.strip() for result in results} == {"shut off"}
+
+
 # -- faults
+
+
+@pytest.mark.parametrize("killed", [1, 3])
+@pytest.mark.parametrize("after", [None, 0.003, 0.03])
+def test_virshes_killed_while_many_questions_are_divided_among_them(
+    host: unix.Host, libvirtd: Libvirtd, killed: int, after: float | None
+) -> None:
+    before = set(virshes())
+    with Hypervisor(host, libvirtd.uri) as hypervisor:
+        answers(hypervisor)
+        chosen = sorted(set(virshes()) - before)[:killed]
+
+        def kill() -> None:
+            for virsh in chosen:
+                os.kill(virsh, signal.SIGKILL)
+
+        if after is None:
+            kill()
+        else:
+            threading.Timer(after, kill).start()
+        assert answers(hypervisor) == ANSWERS
+        assert answers(hypervisor) == ANSWERS
+
+
+def test_many_questions_of_which_some_are_not_answered_are_timeouts(libvirtd: Libvirtd) -> None:
+    before = set(virshes())
+    with Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        answers(hypervisor)
+        os.kill(min(set(virshes()) - before), signal.SIGSTOP)
+        with hypervisor.set_controls(timeout=1):
+            found = answers(hypervisor)
+        late = [place for place, answer in enumerate(found) if "within 1 s" in answer]
+        assert late in ([*range(first, 200, 3)] for first in range(3))
+        assert [found[place] for place in range(200) if place not in late] == [
+            ANSWERS[place] for place in range(200) if place not in late
+        ]
+        assert answers(hypervisor) == ANSWERS
 
 
 def test_a_command_that_is_not_answered_is_a_timeout_and_the_next_works(libvirtd: Libvirtd) -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -452,6 +453,21 @@ def test_virshes_killed_while_many_questions_are_divided_among_them(
             threading.Timer(after, kill).start()
         assert answers(hypervisor) == ANSWERS
         assert answers(hypervisor) == ANSWERS
+
+
+def test_many_questions_where_only_one_virsh_can_connect(libvirtd: Libvirtd, tmp_path: Path) -> None:
+    """As with libvirtd's limit of clients."""
+    refuse = "echo 'error: failed to connect to the hypervisor' >&2; exit 1"
+    (tmp_path / "virsh").write_text(
+        f'#!/bin/sh\nmkdir {tmp_path}/one 2> /dev/null || {{ {refuse}; }}\nexec {which("virsh")} "$@"\n'
+    )
+    (tmp_path / "virsh").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor, hypervisor.set_controls(envs=path):
+        for _ in range(2):
+            assert answers(hypervisor) == ANSWERS
+    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor, hypervisor.set_controls(envs=path):
+        assert {*answers(hypervisor)} == {"error: failed to connect to the hypervisor\n"}
 
 
 def test_many_questions_of_which_some_are_not_answered_are_timeouts(libvirtd: Libvirtd) -> None:

@@ -272,9 +272,10 @@ class Runner:
             raise
         results = [Result(0, "", "")] * len(lines)
         unread: list[_NothingReadError] = []
+        can_connect = any(session.has_prompted for session in taken)
         for place, talk in enumerate(talks):
             try:
-                results[place :: len(talks)] = self._concluded(talk, sessions, timeout)
+                results[place :: len(talks)] = self._concluded(talk, sessions, timeout, can_connect=can_connect)
             except _NothingReadError as error:
                 results[place :: len(talks)] = [self._lost(line, str(error)) for line in talk.lines]
                 unread.append(error)
@@ -282,8 +283,11 @@ class Runner:
             raise unread[0]
         return results
 
-    def _concluded(self, talk: _Talk, sessions: Sessions, timeout: float | None) -> list[Result]:
-        """All the results of one live virsh, which is given back, or ended if it is of no more use."""
+    def _concluded(self, talk: _Talk, sessions: Sessions, timeout: float | None, *, can_connect: bool) -> list[Result]:
+        """All the results of one live virsh, which is given back, or ended if it is of no more use.
+
+        `can_connect` tells whether any virsh could; another that could not was one too many.
+        """
         session, lines, results = talk
         missing = lines[len(results) :]
         if not missing and not any(_is_lost(line, result) for line, result in zip(lines, results, strict=True)):
@@ -293,7 +297,7 @@ class Runner:
         code = sessions.drop(session)
         if not session.has_ended:
             return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
-        if not session.has_prompted and last_words.strip() and last_words.endswith("\n"):
+        if not can_connect and last_words.strip() and last_words.endswith("\n"):
             # it could not connect, or not even start; without the newline it was killed while it said so
             return [Result(code, "\n", last_words) for _ in lines]
         why = session.why_ended()

@@ -29,6 +29,7 @@ from kvm.virsh import manners
 from kvm.virsh.command import Command
 from kvm.virsh.process import OneProcessEach
 from libvirtd import Libvirtd
+from sshd import Sshd
 
 NEWEST = max(
     (Path(__file__).parents[1] / "tools" / "virsh").glob("commands-*.json"),
@@ -341,11 +342,17 @@ def test_what_cannot_be_removed_is_told_of_a_domain_that_was_undefined(hyperviso
         assert "is not managed by libvirt. Remove it manually" in result.stderr
 
 
+QUESTIONS = [Command("domid", {"domain": f"nobody {number}"}) for number in range(200)]
+ANSWERS = [f"error: failed to get domain 'nobody {number}'\n" for number in range(200)]
+
+
+def answers(hypervisor: Hypervisor, questions: Sequence[Command] = QUESTIONS) -> list[str]:
+    return [result.stderr for result in hypervisor._virsh.run(questions)]
+
+
 def test_results_in_a_row_are_not_mixed_up(live: Hypervisor) -> None:
     expected = [OneProcessEach(unix.Local(), "test:///default").run_words(words) for words in COMMANDS]
-    nobodies = [Command("domid", {"domain": f"nobody {number}"}) for number in range(500)]
-    said = [result.stderr for result in live._virsh.run(nobodies)]
-    assert said == [f"error: failed to get domain 'nobody {number}'\n" for number in range(500)]
+    assert answers(live) == ANSWERS
     assert [live.virsh(words[0], *words[1:]) for words in COMMANDS] == expected
 
 
@@ -393,15 +400,9 @@ def test_threads_that_ask_first_at_the_same_time_ask_the_same_hypervisor(estate:
             assert hypervisor.domain.state("b") == "shut off"
 
 
-QUESTIONS = [Command("domid", {"domain": f"nobody {number}"}) for number in range(200)]
-ANSWERS = [f"error: failed to get domain 'nobody {number}'\n" for number in range(200)]
-
-
-def answers(hypervisor: Hypervisor, questions: Sequence[Command] = QUESTIONS) -> list[str]:
-    return [result.stderr for result in hypervisor._virsh.run(questions)]
-
-
-@pytest.mark.parametrize(("count", "most", "expected"), [(99, 4, 1), (100, 4, 2), (200, 4, 3), (200, 2, 2), (9, 1, 1)])
+@pytest.mark.parametrize(
+    ("count", "most", "expected"), [(99, 4, 1), (100, 4, 2), (200, 4, 3), (200, 2, 2), (200, 1, 1)]
+)
 def test_many_questions_are_divided_among_virshes(
     host: unix.Host, libvirtd: Libvirtd, count: int, most: int, expected: int
 ) -> None:
@@ -447,11 +448,12 @@ def test_virshes_killed_while_many_questions_are_divided_among_them(
             for virsh in chosen:
                 os.kill(virsh, signal.SIGKILL)
 
+        timer = threading.Timer(after or 0, kill)
+        timer.start()
         if after is None:
-            kill()
-        else:
-            threading.Timer(after, kill).start()
+            timer.join()
         assert answers(hypervisor) == ANSWERS
+        timer.join()
         assert answers(hypervisor) == ANSWERS
 
 
@@ -468,6 +470,16 @@ def test_many_questions_where_only_one_virsh_can_connect(libvirtd: Libvirtd, tmp
             assert answers(hypervisor) == ANSWERS
     with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor, hypervisor.set_controls(envs=path):
         assert {*answers(hypervisor)} == {"error: failed to connect to the hypervisor\n"}
+
+
+def test_many_questions_where_sshd_has_room_for_one_virsh(libvirtd: Libvirtd) -> None:
+    sshd = Sshd("MaxSessions 2")  # one is the connection's own
+    try:
+        with sshd.connect({"timeout": 20}) as host, Hypervisor(host, libvirtd.uri) as hypervisor:
+            for _ in range(3):
+                assert answers(hypervisor) == ANSWERS
+    finally:
+        sshd.remove()
 
 
 def test_many_questions_of_which_some_are_not_answered_are_timeouts(libvirtd: Libvirtd) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvm.virsh import manners
-from kvm.virsh.command import known_options
-from kvm.virsh.commands_generated import COMMANDS
-from kvm.virsh.prompt import ENVIRONMENT, Conversation, Reply, carries, line, quoted
+from kvm.virsh.prompt import ENVIRONMENT, Conversation, Reply, carries, quoted, typed
+
+COMMAND_LINES = sorted((Path(__file__).parents[1] / "tools" / "virsh").glob("commands-*.json"))
+"""Those of all releases that were extracted."""
 
 TOKEN = "m0123456789ab"
 ASKED = [
@@ -25,6 +28,7 @@ ASKED = [
     ["frobnicate"],
     ["echo", "é漢字😀", "it's", '"', "\\", "#", ";", "!1", "$(id)"],
     ["echo"],
+    *(["echo", str(number)] for number in range(5)),
 ]
 
 
@@ -61,6 +65,7 @@ def test_replies_are_what_each_command_printed(recorded: tuple[bytes, bytes]) ->
         b"",
         "é漢字😀 it's \" \\ # ; !1 $(id)\n".encode(),
         b"\n",
+        *(f"{number}\n".encode() for number in range(5)),
     ]
     assert [reply.stderr for reply in replies] == [
         b"",
@@ -69,8 +74,7 @@ def test_replies_are_what_each_command_printed(recorded: tuple[bytes, bytes]) ->
         b"",
         b"",
         b"error: unknown command: 'frobnicate'\n",
-        b"",
-        b"",
+        *[b""] * 7,
     ]
 
 
@@ -117,18 +121,18 @@ def test_what_the_prompt_carries_is_one_line_and_one_word(word: str) -> None:
 
 @pytest.mark.parametrize("name", ["web1", "a=b", "7", "-a", "--all", "--", "", "it's", "a b", "#1"])
 def test_a_domain_is_told_by_its_place_unless_that_could_be_something_else(name: str) -> None:
-    asked = line(["dominfo", f"--domain={name}"])
+    asked = typed(["dominfo", f"--domain={name}"])
     assert asked == (f"dominfo {name}" if name in ("web1", "a=b", "7") else f"dominfo {quoted(f'--domain={name}')}")
 
 
-def test_it_is_the_first_argument_of_every_command_that_has_one() -> None:
-    told = subprocess.run(["virsh", "help"], capture_output=True, text=True, check=True).stdout
-    here = [name for name in COMMANDS if "domain" in known_options(name) and f"\n    {name} " in told]
-    for name in here:
-        text = subprocess.run(["virsh", "help", name], capture_output=True, text=True, check=True).stdout
-        is_first = f"{name} <domain>" in text
-        assert line([name, "--domain=a"]) == (f"{name} a" if is_first else f"{name} --domain=a")
-    assert len(here) > 100
+@pytest.mark.parametrize("release", COMMAND_LINES, ids=lambda path: path.stem)
+def test_a_domain_goes_by_its_place_where_it_is_first_and_required(release: Path) -> None:
+    for group in json.loads(release.read_text())["groups"].values():
+        for name, options in group.items():
+            if options and not manners.goes_alone([name]):
+                is_first = options[0]["name"] == "domain" and options[0]["required"]
+                assert typed([name, "--domain=a"]) == (f"{name} a" if is_first else f"{name} --domain=a")
+    assert typed(["frobnicate", "--domain=a"]) == "frobnicate --domain=a"
 
 
 LOST = b"error: Disconnected from qemu:///system due to end of file\n"

@@ -533,9 +533,8 @@ def test_what_libvirt_writes_as_a_rule_needs_no_parser(document: str) -> None:
 
 def test_what_is_read_is_not_remembered_for_ever_and_secrets_are_not_at_all() -> None:
     from_xml(GUEST)
-    assert "name>" not in xmlplain._pieces
     assert "name>web1" in xmlplain._pieces
     assert not any("hunter2" in piece for piece in xmlplain._pieces)
     from_xml("<a>" + "".join(f"<b>{number}</b>" for number in range(20_000)) + "</a>")
     assert "name>web1" not in xmlplain._pieces
-    assert len(xmlplain._pieces) < 10_000
+    assert len(xmlplain._pieces) <= xmlplain._MANY

@@ -1,4 +1,4 @@
-"""Where what may repeat in libvirt's documents: `kvm.lists_generated` as it is walked through beside a document."""
+"""What may repeat where in libvirt's documents: `kvm.lists_generated` as a tree to walk through beside a document."""
 
 from __future__ import annotations
 

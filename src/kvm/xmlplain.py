@@ -34,23 +34,24 @@ _OWN = ("http://libvirt.org/", "http://www.w3.org/")
 """Namespaces in which names mean something to libvirt, or to XML itself."""
 
 _MANY = 5000
-"""How many pieces are remembered, some 5 MB, and how many keys."""
+"""How many pieces are remembered, which takes some 5 MB; as many keys and prefixes."""
 
 _LONG = 300
-"""Characters of a piece that is not worth to be remembered."""
+"""So many characters of a piece are not worth remembering."""
 
 
-class NotPlainError(LookupError):
+class NotPlainError(Exception):
     """The document has more than tags, attributes and text, or is not well-formed."""
 
 
 _Piece: TypeAlias = "tuple[str, bool, bool, str, dict[str, str], str]"
-"""A tag and the text behind it: the prefix of its name, whether it is an end, whether it is an element of its own, its
-name with its prefix, its attributes, and the text, if the element begins here and it is not for the eye alone."""
+"""A tag and the text behind it: the prefix of its name, whether it ends an element, whether it is one that is empty
+(``<a/>``), its name with the prefix, its attributes, and the text that its element begins with, unless that is for the
+eye alone."""
 
 
 class _Memory(dict[str, T]):
-    """What was found out about something written, so much and no more."""
+    """What `find_out` says of texts, remembered: of so many, and of none that is long or may hold a password."""
 
     def __init__(self, find_out: Callable[[str], T]) -> None:
         self._find_out = find_out
@@ -73,7 +74,7 @@ def read(document: str, places: Mapping[str, Place]) -> dict[str, Any]:
         raise NotPlainError(before)
     pieces = [_pieces[each] for each in written]
     try:
-        _see_prefixes(piece for piece in pieces if piece[0])
+        _check_prefixes(piece for piece in pieces if piece[0])
         return _together(pieces, places)
     except IndexError:
         raise NotPlainError("more ends than beginnings") from None
@@ -130,8 +131,8 @@ def _together(pieces: Iterable[_Piece], places: Mapping[str, Place]) -> dict[str
     return value
 
 
-def _see_prefixes(pieces: Iterable[_Piece]) -> None:
-    """See that the prefixes of these pieces, which are all that have one, are declared where they are used."""
+def _check_prefixes(pieces: Iterable[_Piece]) -> None:
+    """Check that the prefixes of these pieces, which are all that have one, are declared where they are used."""
     declared: list[frozenset[str]] = [frozenset()]
     for prefix, is_end, is_empty, _, attributes, _ in pieces:
         if is_end:
@@ -181,17 +182,14 @@ def _attributes(written: str, prefix: str) -> dict[str, str]:
     """The attributes of an element that has this prefix; they may have the same, and declare others."""
     parts = written.split('"' if '"' in written else "'")
     behind = parts.pop()
-    found: dict[str, str] = {}
-    each = iter(parts)
-    for before in each:
-        found[_keys[before]] = next(each, "")
+    found = {_keys[before]: value for before, value in zip(parts[::2], parts[1::2], strict=False)}
     if len(found) * 2 != len(parts) or "\n" in written or "\t" in written or behind.strip(" "):
         raise NotPlainError(written)
     if ":" in written and ":" in "".join(found):
         for key, value in found.items():
             first, colon, name = key[1:].partition(":")
-            is_declaration = first == "xmlns" and not name.startswith("xml") and value and not value.startswith(_OWN)
-            if colon and not (prefix and (first == prefix or is_declaration)):
+            declares = first == "xmlns" and not name.startswith("xml") and value and not value.startswith(_OWN)
+            if colon and not (prefix and (first == prefix or declares)):
                 raise NotPlainError(written)
     return found
 

@@ -1,9 +1,9 @@
 """XML as dicts. Pure functions; the form of the dicts is that of `kvm.xml`.
 
-Plain text is for `kvm.xmlplain`. For all else, expat calls `start` and `end` for each element, so a document becomes a
-dict without a tree in between: as fast as by way of lxml's tree, in a third of the memory, and however deep it is
-nested. Most documents have neither namespaces nor text between children; the few that have are read with two more
-steps for names, or once more for the order.
+Text that is plain is for `kvm.xmlplain`. For all else, and for bytes, expat calls `start` and `end` for each element,
+so a document becomes a dict without a tree in between: as fast as by way of lxml's tree, in a third of the memory, and
+however deep it is nested. Most documents have neither namespaces nor text between children; the few that have are read
+with two more steps for names, or once more for the order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A command of virsh as a value, and the words that it becomes. Pure.
 
 Every argument is written with its option's name, ``--domain=web1``: a value can then never be taken for an option,
-whatever it begins with.
+whatever it begins with. (What is typed shorter at the prompt, `kvm.virsh.prompt` says.)
 """
 
 from __future__ import annotations

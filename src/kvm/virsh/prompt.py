@@ -5,8 +5,8 @@ command printed there, and what virsh says to it on standard error, ``error: unk
 said there. The backslash tells the one from the other, and nobody who could put text into an output can guess the
 token. How the bytes are split makes no difference, and nothing here waits, reads or writes.
 
-Lines are as short as can be, because readline reads its input byte by byte, with several system calls for each: a
-domain is told by its place, and the token is typed once, killed, and from then on yanked, as by somebody at a keyboard.
+Lines are as short as can be, because readline reads its input byte by byte, with three system calls each: a domain
+is told by its place, and the token is typed once, killed, and from then on yanked, as by somebody at a keyboard.
 
 The line goes through GNU readline before virsh sees it: a TAB would complete a file name, control characters would
 edit the line. What holds such characters is not for the prompt (`carries`).
@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kvm.virsh.commands_generated import COMMANDS
 from kvm.virsh.environment import AT_THE_PROMPT
 
 PROMPT = b"virsh # "
@@ -32,8 +33,8 @@ ENVIRONMENT = AT_THE_PROMPT
 
 _DOMAIN = "--domain="
 
-_NOT_BY_PLACE = ("domstats", "domxml-to-native", "event", "qemu-monitor-event")
-"""The commands in which the domain is not the first argument, and required: in all others its place is enough."""
+_MARKS = 10
+"""How many marks there are until the first comes again: so their number has one digit."""
 
 _KILL, _YANK = "\x15", "\x19"
 """The keys, of both of readline's editing modes, that kill the line so far, and that insert what was killed."""
@@ -63,10 +64,10 @@ def quoted(word: str) -> str:
     return word if _PLAIN.fullmatch(word) else "'" + word.replace("'", r"'\''") + "'"
 
 
-def line(words: Sequence[str]) -> str:
-    """A command of these words as it is typed at the prompt."""
+def typed(words: Sequence[str]) -> str:
+    """A command of these words as it is typed at the prompt: a domain without its option's name, where it is first."""
     command, *arguments = words
-    if arguments and command not in _NOT_BY_PLACE:
+    if arguments and COMMANDS.get(command, "").split(" ", 2)[1:2] == ["domain"]:
         domain = arguments[0].removeprefix(_DOMAIN)
         if domain != arguments[0] and _PLAIN.fullmatch(domain) and domain[0] != "-":
             arguments[0] = domain
@@ -74,7 +75,7 @@ def line(words: Sequence[str]) -> str:
 
 
 def new_token() -> str:
-    """A token of 48 bits of chance."""
+    """A word that nobody can guess, of 48 random bits."""
     return "m" + b2a_base64(os.urandom(6), newline=False).decode()
 
 
@@ -82,15 +83,15 @@ class Conversation:
     """What is to be written to one virsh, and what its output means."""
 
     def __init__(self, token: str) -> None:
-        self._before = f"{token}\\{_KILL}"
+        self._to_be_killed = f"{token}\\{_KILL}"  # typed before the first command; every mark yanks it
         self._asked = 0
         self._stdout = _Stream(f"virsh # {token}\\%d\n")
         self._stderr = _Stream(f"error: unknown command: '{token}%d'\n")
 
     def ask(self, words: Sequence[str]) -> bytes:
         """What to write for a command of these words, which the prompt must be able to carry."""
-        asked = f"{self._before}{line(words)}\n{_YANK}{self._asked % 10}\n"
-        self._before = ""
+        asked = f"{self._to_be_killed}{typed(words)}\n{_YANK}{self._asked % _MARKS}\n"
+        self._to_be_killed = ""
         self._asked += 1
         return asked.encode()
 
@@ -144,7 +145,7 @@ class _Stream:
             self.parts.append(bytes(self.rest[:found]))
             del self.rest[: found + len(self._next)]
             self.number += 1
-            self._next = (self._mark % (self.number % 10)).encode()
+            self._next = (self._mark % (self.number % _MARKS)).encode()
             self._searched = 0
         self._searched = max(len(self.rest) - len(self._next), 0)
 

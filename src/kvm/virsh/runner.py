@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import unix
@@ -33,11 +33,17 @@ if TYPE_CHECKING:
 _TO_FILE = 'umask 077; file=$(mktemp 2> /dev/null || TMPDIR=/tmp mktemp) && cat > "$file" && printf %s "$file"'
 """Puts standard input into a file that only this user can read, and tells its name."""
 
-_WORTH = 50
-"""Commands that are worth another live virsh: while it starts, so many are answered."""
+_SHARE = 50
+"""Commands that are worth one more live virsh: another answers as many while it starts."""
 
-_AMONG = 3
-"""How many live virshes answer many commands: they take two thirds of the time on two cores, also for both ends."""
+_SHARES = 3
+"""Among how many live virshes commands are divided at most: three take two thirds of one's time on two cores."""
+
+_SOON = 1.0
+"""Seconds for one more live virsh to start in: who has one is not to wait until sshd has room for another."""
+
+_LATER = 60.0
+"""Seconds until it is tried again to have more than one, where that did not work."""
 
 Early = Callable[[int, Result], None]
 
@@ -58,6 +64,7 @@ class Runner:
         self._processes = OneProcessEach(host, uri)
         self._start = _Starter(host, uri, self._processes)
         self._sessions: dict[object, Sessions] = {}
+        self._alone_until = 0.0
         weakref.finalize(self, _close, self._sessions)
 
     def run(self, commands: Sequence[Command], early: Early | None = None) -> tuple[Result, ...]:
@@ -209,7 +216,7 @@ class Runner:
         """Run commands through a live virsh; those that only read once more, if it was lost with them."""
         if not lines:
             return []
-        results = self._exchange(lines, early, among=self._worth(lines))
+        results = self._exchange(lines, early, shares=self._shares(lines))
         if self._in_process:  # what is asked again would be answered by another hypervisor
             return results
         again = [place for place, line in enumerate(lines) if line.reads and _is_lost(line, results[place])]
@@ -218,16 +225,16 @@ class Runner:
                 results[place] = result
         return results
 
-    def _worth(self, lines: Sequence[_Line]) -> int:
+    def _shares(self, lines: Sequence[_Line]) -> int:
         """Among how many live virshes to divide commands: many that only read are answered sooner by several.
 
         Without a URI it is one: where virsh's own default is a driver in virsh, others would not have its state.
         """
-        if self._uri is None or len(lines) < 2 * _WORTH or not all(line.reads for line in lines):
+        if self._uri is None or len(lines) < 2 * _SHARE or not all(line.reads for line in lines):
             return 1
-        return min(len(lines) // _WORTH, _AMONG, self._most)
+        return 1 if time.monotonic() < self._alone_until else min(len(lines) // _SHARE, _SHARES, self._most)
 
-    def _exchange(self, lines: Sequence[_Line], early: Early | None = None, *, among: int = 1) -> list[Result]:
+    def _exchange(self, lines: Sequence[_Line], early: Early | None = None, *, shares: int = 1) -> list[Result]:
         """Run commands through a live virsh, or the next one if it had ended before it read any of them.
 
         All that wait unused may have ended, so as many are tried, and one more.
@@ -235,18 +242,17 @@ class Runner:
         why = ""
         for _ in range(1 if self._in_process else self._most + 1):
             try:
-                return self._try(lines, early, among)
+                return self._try(lines, early, shares)
             except _NothingReadError as error:
                 why = str(error)
         return [self._lost(line, why) for line in lines]
 
-    def _try(self, lines: Sequence[_Line], early: Early | None, among: int) -> list[Result]:
-        """The results that live virshes have for commands, one or up to `among`, if so many are free.
+    def _try(self, lines: Sequence[_Line], early: Early | None, most: int) -> list[Result]:
+        """The results that live virshes have for commands: one, and as many more, up to `most`, as can be had at once.
 
-        `_NothingReadError` if they had ended before they read any of the commands.
+        `_NothingReadError` if there was one, and it had ended before it read any of the commands.
         """
         timeout = cast(float | None, self._host.get_control("timeout")) or None
-        deadline = None if timeout is None else time.monotonic() + timeout
         sessions = self._here()
         try:
             session = sessions.take(timeout)
@@ -263,32 +269,42 @@ class Runner:
             return [_timed_out(line, timeout, begun=False) for line in lines]
         taken = [session]
         try:
-            taken.extend(_others(sessions, among - 1))
-            talks = [_Talk(session, lines[place :: len(taken)], []) for place, session in enumerate(taken)]
-            _talk(talks, deadline, early)
+            if most > 1:
+                self._take_more(taken, sessions, most, timeout)
+            shares = [_Share(session, lines[place :: len(taken)], []) for place, session in enumerate(taken)]
+            _ask(shares, None if timeout is None else time.monotonic() + timeout, early)
         except BaseException:
             for session in taken:
                 sessions.drop(session)
             raise
         results = [Result(0, "", "")] * len(lines)
-        unread: list[_NothingReadError] = []
         can_connect = any(session.has_prompted for session in taken)
-        for place, talk in enumerate(talks):
+        for place, share in enumerate(shares):
             try:
-                results[place :: len(talks)] = self._concluded(talk, sessions, timeout, can_connect=can_connect)
+                results[place :: len(shares)] = self._concluded(share, sessions, timeout, can_connect=can_connect)
             except _NothingReadError as error:
-                results[place :: len(talks)] = [self._lost(line, str(error)) for line in talk.lines]
-                unread.append(error)
-        if len(unread) == len(talks):
-            raise unread[0]
+                if len(shares) == 1:
+                    raise
+                results[place :: len(shares)] = [self._lost(line, str(error)) for line in share.lines]  # asked again
         return results
 
-    def _concluded(self, talk: _Talk, sessions: Sessions, timeout: float | None, *, can_connect: bool) -> list[Result]:
+    def _take_more(self, taken: list[Session], sessions: Sessions, most: int, timeout: float | None) -> None:
+        """Take as many more live virshes, up to `most`, as can be had at once."""
+        try:
+            with self._host.set_controls(timeout=min(_SOON, timeout or _SOON)):
+                while len(taken) < most and (another := sessions.take(0)):
+                    taken.append(another)
+        except (unix.UnixError, KvmError, OSError):
+            self._alone_until = time.monotonic() + _LATER
+
+    def _concluded(
+        self, share: _Share, sessions: Sessions, timeout: float | None, *, can_connect: bool
+    ) -> list[Result]:
         """All the results of one live virsh, which is given back, or ended if it is of no more use.
 
-        `can_connect` tells whether any virsh could; another that could not was one too many.
+        `can_connect`: some virsh has come to its prompt, so one that has not was one too many.
         """
-        session, lines, results = talk
+        session, lines, results = share
         missing = lines[len(results) :]
         if not missing and not any(_is_lost(line, result) for line, result in zip(lines, results, strict=True)):
             sessions.give(session)
@@ -297,9 +313,11 @@ class Runner:
         code = sessions.drop(session)
         if not session.has_ended:
             return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
-        if not can_connect and last_words.strip() and last_words.endswith("\n"):
+        if not session.has_prompted and last_words.strip() and last_words.endswith("\n"):
             # it could not connect, or not even start; without the newline it was killed while it said so
-            return [Result(code, "\n", last_words) for _ in lines]
+            if not can_connect:
+                return [Result(code, "\n", last_words) for _ in lines]
+            self._alone_until = time.monotonic() + _LATER
         why = session.why_ended()
         if not results and not session.is_reading:
             raise _NothingReadError(why)
@@ -320,34 +338,26 @@ class Runner:
         return found
 
 
-class _Talk(NamedTuple):
-    """What one live virsh is asked, and the results so far."""
+class _Share(NamedTuple):
+    """What one live virsh is asked of many commands, and its results so far."""
 
     session: Session
     lines: Sequence[_Line]
     results: list[Result]
 
 
-def _others(sessions: Sessions, number: int) -> Iterator[Session]:
-    """So many more live virshes, or those that can be had at once."""
-    with contextlib.suppress(unix.UnixError, KvmError):
-        while number > 0 and (session := sessions.take(0)):
-            number -= 1
-            yield session
-
-
-def _talk(talks: Sequence[_Talk], deadline: float | None, early: Early | None) -> None:
-    """Ask everything, and take the results in turn, so that no virsh has to wait for long until it is heard."""
-    for talk in talks:
-        talk.session.ask([line.words for line in talk.lines])
-    turns = [(talk, talk.session.replies(deadline)) for talk in talks]
-    for place in range(sum(len(talk.lines) for talk in talks)):
-        talk, replies = turns[place % len(turns)]
-        if reply := next(replies, None):
-            line = talk.lines[len(talk.results)]
-            talk.results.append(manners.judged(line.name, *reply, reads=line.reads))
-            if early and talk.results[-1].status:
-                early(place, talk.results[-1])
+def _ask(shares: Sequence[_Share], deadline: float | None, early: Early | None) -> None:
+    """Ask everything, and take the results in turn, so that no virsh waits for long with full pipes."""
+    for share in shares:
+        share.session.ask([line.words for line in share.lines])
+    replies = [share.session.replies(deadline) for share in shares]
+    for place in range(sum(len(share.lines) for share in shares)):
+        share = shares[place % len(shares)]
+        if reply := next(replies[place % len(shares)], None):
+            line = share.lines[len(share.results)]
+            share.results.append(manners.judged(line.name, *reply, reads=line.reads))
+            if early and share.results[-1].status:
+                early(place, share.results[-1])
 
 
 class _NothingReadError(Exception):

@@ -182,7 +182,10 @@ def _attributes(written: str, prefix: str) -> dict[str, str]:
     """The attributes of an element that has this prefix; they may have the same, and declare others."""
     parts = written.split('"' if '"' in written else "'")
     behind = parts.pop()
-    found = {_keys[before]: value for before, value in zip(parts[::2], parts[1::2], strict=False)}
+    found: dict[str, str] = {}
+    each = iter(parts)
+    for before in each:  # a comprehension of pairs would take twice as long
+        found[_keys[before]] = next(each, "")
     if len(found) * 2 != len(parts) or "\n" in written or "\t" in written or behind.strip(" "):
         raise NotPlainError(written)
     if ":" in written and ":" in "".join(found):

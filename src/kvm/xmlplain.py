@@ -34,7 +34,7 @@ _OWN = ("http://libvirt.org/", "http://www.w3.org/")
 """Namespaces in which names mean something to libvirt, or to XML itself."""
 
 _MANY = 5000
-"""How many pieces are remembered, which takes some 5 MB; as many keys and prefixes."""
+"""How many pieces are remembered, which takes some 3 MB; as many keys and prefixes."""
 
 _LONG = 300
 """So many characters of a piece are not worth remembering."""

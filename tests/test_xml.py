@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +301,8 @@ def test_anything_is_a_value_or_an_error(garbage: str | bytes, end: int) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "<a", "<a></b>", "<a/><b/>", "plain", "\ud800", b"<?xml version='1.0' encoding='no'?><a/>"]
+    "text",
+    ["", "<a", "<a></b>", "<a/><b/>", "plain", "\ud800", "<\0a\0/\0>\0", b"<?xml version='1.0' encoding='no'?><a/>"],
 )
 def test_what_is_no_document_is_refused(text: str | bytes) -> None:
     with pytest.raises(InvalidArgumentError):
@@ -517,6 +519,17 @@ def test_what_is_wrong_in_a_text_is_wrong_in_bytes(data: st.DataObject) -> None:
         end = start + data.draw(st.sampled_from([0, 0, 1, 5, 20]))
         text = text[:start] + data.draw(st.sampled_from([*PIECES, ""])) + text[end:]
     assert read_or_refused(text) == read_or_refused(text.encode("utf-8", "surrogatepass"))
+
+
+def test_many_prefixes_take_no_more_time_and_memory_than_they_have_to() -> None:
+    declared = " ".join(f"xmlns:n{number}='u'" for number in range(8000))
+    deep = f"<p:a xmlns:p='u' {declared}>{'<p:a>' * 8000}{'</p:a>' * 8000}</p:a>"
+    tracemalloc.start()
+    try:
+        xmlplain.read(deep, {})
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_document_that_was_changed_is_not_what_is_read_again() -> None:

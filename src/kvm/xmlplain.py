@@ -20,14 +20,14 @@ from kvm.xmlplaces import UNKNOWN, Place
 T = TypeVar("T")
 
 BLANKS = " \t\n"
-"""White space that can be for the eye alone; a carriage return that a parser has left was written as a reference."""
+"""White space that can be for the eye alone; a carriage return that is left in text was written as a reference."""
 
 _CHARACTERS = bytes({*b"\t\n", *range(0x20, 0x100)})
-"""The bytes of UTF-8 that may be in a plain document."""
+"""The bytes of UTF-8 that may be in a plain document; of a carriage return a parser makes a newline."""
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_.-]*+"
-_QNAME = re.compile(rf"(?:(?!xml)({_NAME}):)?+({_NAME})")
-_KEY = re.compile(rf" ++((?!xmlns=|xml:)(?:{_NAME}:)?+{_NAME})=")
+_QNAME = re.compile(rf"(?:(?!xml)({_NAME}):)?({_NAME})")
+_KEY = re.compile(rf" +((?!xmlns=)(?:{_NAME}:)?{_NAME})=")
 """What is before the value of an attribute; a namespace without a prefix would change the names of elements."""
 
 _OWN = ("http://libvirt.org/", "http://www.w3.org/")
@@ -51,7 +51,7 @@ eye alone."""
 
 
 class _Memory(dict[str, T]):
-    """What `find_out` says of texts, remembered: of so many, and of none that is long or may hold a password."""
+    """What `find_out` says of texts, remembered: of so many, and of none that is long or names a password."""
 
     def __init__(self, find_out: Callable[[str], T]) -> None:
         self._find_out = find_out
@@ -67,7 +67,11 @@ class _Memory(dict[str, T]):
 
 def read(document: str, places: Mapping[str, Place]) -> dict[str, Any]:
     """A document as a dictionary of its root's tag; `places` are those of roots. `NotPlainError` if it is not plain."""
-    if document.encode().translate(None, _CHARACTERS) or "\ufffe" in document or "\uffff" in document:
+    try:
+        others = document.encode().translate(None, _CHARACTERS)
+    except UnicodeEncodeError as error:
+        raise NotPlainError("half characters") from error
+    if others or "\ufffe" in document or "\uffff" in document:
         raise NotPlainError("other characters")
     before, *written = document.split("<")
     if before.strip(BLANKS):
@@ -84,7 +88,7 @@ def _together(pieces: Iterable[_Piece], places: Mapping[str, Place]) -> dict[str
     """The dictionary of a document."""
     value: dict[str, Any] = {}  # of the innermost element that is known to have children
     place: Place = (frozenset(), dict(places))
-    leaf: dict[str, Any] | None = None  # what has begun behind it, and may turn out to have children as well
+    leaf: dict[str, Any] | None = None  # of the element begun last, of which no child has been seen
     leaf_name = leaf_text = ""
     outer: list[Any] = []
     push, pop = outer.append, outer.pop
@@ -133,16 +137,20 @@ def _together(pieces: Iterable[_Piece], places: Mapping[str, Place]) -> dict[str
 
 def _check_prefixes(pieces: Iterable[_Piece]) -> None:
     """Check that the prefixes of these pieces, which are all that have one, are declared where they are used."""
-    declared: list[frozenset[str]] = [frozenset()]
+    declared: dict[str, int] = {}  # how many of the elements that are open declare each
+    outer: list[list[str]] = []
     for prefix, is_end, is_empty, _, attributes, _ in pieces:
         if is_end:
-            declared.pop()
+            for each in outer.pop():
+                declared[each] -= 1
             continue
-        here = declared[-1].union(key[len("@xmlns:") :] for key in attributes if key.startswith("@xmlns:"))
-        if prefix not in here:
+        here = [key[len("@xmlns:") :] for key in attributes if key.startswith("@xmlns:")]
+        if not declared.get(prefix) and prefix not in here:
             raise NotPlainError(prefix)
         if not is_empty:
-            declared.append(here)
+            for each in here:
+                declared[each] = declared.get(each, 0) + 1
+            outer.append(here)
 
 
 def _piece(written: str) -> _Piece:

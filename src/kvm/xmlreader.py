@@ -45,6 +45,8 @@ def read(document: str | bytes, places: Mapping[str, Place]) -> dict[str, Any]:
     `InvalidArgumentError` if it is not well-formed, or has a document type.
     """
     encoding = "utf-8" if isinstance(document, str) else None
+    if encoding and "\0" in document:  # of which expat would guess another encoding
+        raise InvalidArgumentError("the XML is not well-formed: it has a NUL character")
     try:
         if isinstance(document, str):
             with suppress(xmlplain.NotPlainError):

@@ -271,21 +271,38 @@ class Runner:
         try:
             if most > 1:
                 self._take_more(taken, sessions, most, timeout)
-            shares = [_Share(session, lines[place :: len(taken)], []) for place, session in enumerate(taken)]
-            _ask(shares, None if timeout is None else time.monotonic() + timeout, early)
+            return self._divided(lines, early, taken, sessions, timeout)
         except BaseException:
-            for session in taken:
-                sessions.drop(session)
+            with contextlib.ExitStack() as ends:
+                for session in taken:
+                    ends.callback(sessions.drop, session)
             raise
-        results = [Result(0, "", "")] * len(lines)
+
+    def _divided(
+        self,
+        lines: Sequence[_Line],
+        early: Early | None,
+        taken: list[Session],
+        sessions: Sessions,
+        timeout: float | None,
+    ) -> list[Result]:
+        """The results of commands, of which each live virsh is asked a share.
+
+        One that has been given back, or has ended, is no longer in `taken`.
+        """
+        shares = [_Share(session, lines[place :: len(taken)], []) for place, session in enumerate(taken)]
+        _ask(shares, None if timeout is None else time.monotonic() + timeout, early)
         can_connect = any(session.has_prompted for session in taken)
+        results = [Result(0, "", "")] * len(lines)
         for place, share in enumerate(shares):
+            taken.remove(share.session)
             try:
-                results[place :: len(shares)] = self._concluded(share, sessions, timeout, can_connect=can_connect)
+                found = self._concluded(share, sessions, timeout, can_connect=can_connect)
             except _NothingReadError as error:
                 if len(shares) == 1:
                     raise
-                results[place :: len(shares)] = [self._lost(line, str(error)) for line in share.lines]  # asked again
+                found = [self._lost(line, str(error)) for line in share.lines]  # and asked again
+            results[place :: len(shares)] = found
         return results
 
     def _take_more(self, taken: list[Session], sessions: Sessions, most: int, timeout: float | None) -> None:

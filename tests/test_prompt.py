@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvm import ConnectionLostError
 from kvm.virsh import manners
+from kvm.virsh.command import failure
 from kvm.virsh.prompt import ENVIRONMENT, Conversation, Reply, carries, quoted, typed
 
 COMMAND_LINES = sorted((Path(__file__).parents[1] / "tools" / "virsh").glob("commands-*.json"))
@@ -92,6 +94,17 @@ def test_however_the_bytes_are_split_the_replies_are_the_same(
         pieces.append((stream, rest[stream][:length]))
         rest[stream] = rest[stream][length:]
     assert told(pieces) == told([("stdout", recorded[0]), ("stderr", recorded[1])])
+
+
+def test_what_virsh_says_within_its_complaint_about_a_mark_is_not_lost() -> None:
+    """Its thread of events may, when the connection breaks; "error: " and the rest are written one after the other."""
+    conversation = Conversation(TOKEN)
+    conversation.ask(["uri"])
+    conversation.stdout(f"virsh # uri\n\nvirsh # {TOKEN}\\0\n".encode())
+    conversation.stderr(b"error: " + LOST + f"unknown command: '{TOKEN}0'\n".encode())
+    (reply,) = conversation.replies()
+    assert LOST in reply.stderr
+    assert isinstance(failure(["uri"], manners.judged("uri", *reply, reads=True)), ConnectionLostError)
 
 
 def test_a_reply_that_breaks_off_is_none(recorded: tuple[bytes, bytes]) -> None:

@@ -86,7 +86,7 @@ class Conversation:
         self._to_be_killed = f"{token}\\{_KILL}"  # typed before the first command; every mark yanks it
         self._asked = 0
         self._stdout = _Stream(f"virsh # {token}\\%d\n")
-        self._stderr = _Stream(f"error: unknown command: '{token}%d'\n")
+        self._stderr = _Stream(f"unknown command: '{token}%d'\n")  # "error: " is written before, by itself
 
     def ask(self, words: Sequence[str]) -> bytes:
         """What to write for a command of these words, which the prompt must be able to carry."""
@@ -106,7 +106,7 @@ class Conversation:
     def replies(self) -> list[Reply]:
         """The replies that have become complete, in the order in which they were asked for."""
         both = min(len(self._stdout.parts), len(self._stderr.parts))
-        return [Reply(_output(self._stdout.parts.popleft()), self._stderr.parts.popleft()) for _ in range(both)]
+        return [Reply(_output(self._stdout.parts.popleft()), _said(self._stderr.parts.popleft())) for _ in range(both)]
 
     @property
     def has_prompted(self) -> bool:
@@ -154,3 +154,8 @@ def _output(part: bytes) -> bytes:
     """What a command printed: all that is behind the line in which the prompt and its echo are."""
     echo = part.find(PROMPT)
     return part[part.find(b"\n", echo) + 1 :]
+
+
+def _said(part: bytes) -> bytes:
+    """What was said to a command; within the complaint about the mark, another thread of virsh may have said more."""
+    return part.removesuffix(b"error: ")

@@ -15,10 +15,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from shutil import which
 
 import pytest
 
@@ -29,7 +28,6 @@ from kvm.virsh import manners
 from kvm.virsh.command import Command
 from kvm.virsh.process import OneProcessEach
 from libvirtd import Libvirtd
-from sshd import Sshd
 
 NEWEST = max(
     (Path(__file__).parents[1] / "tools" / "virsh").glob("commands-*.json"),
@@ -342,17 +340,11 @@ def test_what_cannot_be_removed_is_told_of_a_domain_that_was_undefined(hyperviso
         assert "is not managed by libvirt. Remove it manually" in result.stderr
 
 
-QUESTIONS = [Command("domid", {"domain": f"nobody {number}"}) for number in range(200)]
-ANSWERS = [f"error: failed to get domain 'nobody {number}'\n" for number in range(200)]
-
-
-def answers(hypervisor: Hypervisor, questions: Sequence[Command] = QUESTIONS) -> list[str]:
-    return [result.stderr for result in hypervisor._virsh.run(questions)]
-
-
 def test_results_in_a_row_are_not_mixed_up(live: Hypervisor) -> None:
     expected = [OneProcessEach(unix.Local(), "test:///default").run_words(words) for words in COMMANDS]
-    assert answers(live) == ANSWERS
+    nobodies = [Command("domid", {"domain": f"nobody {number}"}) for number in range(500)]
+    said = [result.stderr for result in live._virsh.run(nobodies)]
+    assert said == [f"error: failed to get domain 'nobody {number}'\n" for number in range(500)]
     assert [live.virsh(words[0], *words[1:]) for words in COMMANDS] == expected
 
 
@@ -400,101 +392,7 @@ def test_threads_that_ask_first_at_the_same_time_ask_the_same_hypervisor(estate:
             assert hypervisor.domain.state("b") == "shut off"
 
 
-@pytest.mark.parametrize(
-    ("count", "most", "expected"), [(99, 4, 1), (100, 4, 2), (200, 4, 3), (200, 2, 2), (200, 1, 1)]
-)
-def test_many_questions_are_divided_among_virshes(
-    host: unix.Host, libvirtd: Libvirtd, count: int, most: int, expected: int
-) -> None:
-    before = set(virshes())
-    with Hypervisor(host, libvirtd.uri, sessions=most) as hypervisor:
-        for _ in range(2):
-            assert answers(hypervisor, QUESTIONS[:count]) == ANSWERS[:count]
-            assert len(set(virshes()) - before) == expected
-
-
-def test_what_acts_is_asked_of_one_virsh_in_its_order(libvirtd: Libvirtd) -> None:
-    before = set(virshes())
-    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor:
-        acting = Command("destroy", {"domain": "nobody 1"}, reads=False)
-        assert answers(hypervisor, [*QUESTIONS, acting, *QUESTIONS]) == [*ANSWERS, ANSWERS[1], *ANSWERS]
-        assert len(set(virshes()) - before) == 1
-
-
-def test_many_questions_are_asked_of_the_one_virsh_that_has_the_state_where_no_uri_is_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
-    with Hypervisor(unix.Local(timeout=60)) as hypervisor:
-        hypervisor.domain.destroy("test")
-        results = hypervisor._virsh.run([Command("domstate", {"domain": "test"})] * 200)
-        assert {result.stdout.strip() for result in results} == {"shut off"}
-
-
 # -- faults
-
-
-@pytest.mark.parametrize("killed", [1, 3])
-@pytest.mark.parametrize("after", [None, 0.003, 0.03])
-def test_virshes_killed_while_many_questions_are_divided_among_them(
-    host: unix.Host, libvirtd: Libvirtd, killed: int, after: float | None
-) -> None:
-    before = set(virshes())
-    with Hypervisor(host, libvirtd.uri) as hypervisor:
-        answers(hypervisor)
-        chosen = sorted(set(virshes()) - before)[:killed]
-
-        def kill() -> None:
-            for virsh in chosen:
-                os.kill(virsh, signal.SIGKILL)
-
-        timer = threading.Timer(after or 0, kill)
-        timer.start()
-        if after is None:
-            timer.join()
-        assert answers(hypervisor) == ANSWERS
-        timer.join()
-        assert answers(hypervisor) == ANSWERS
-
-
-def test_many_questions_where_only_one_virsh_can_connect(libvirtd: Libvirtd, tmp_path: Path) -> None:
-    """As with libvirtd's limit of clients."""
-    refuse = "echo 'error: failed to connect to the hypervisor' >&2; exit 1"
-    (tmp_path / "virsh").write_text(
-        f'#!/bin/sh\nmkdir {tmp_path}/one 2> /dev/null || {{ {refuse}; }}\nexec {which("virsh")} "$@"\n'
-    )
-    (tmp_path / "virsh").chmod(0o755)
-    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor, hypervisor.set_controls(envs=path):
-        for _ in range(2):
-            assert answers(hypervisor) == ANSWERS
-    with Hypervisor(unix.Local(timeout=60), libvirtd.uri) as hypervisor, hypervisor.set_controls(envs=path):
-        assert {*answers(hypervisor)} == {"error: failed to connect to the hypervisor\n"}
-
-
-def test_many_questions_where_sshd_has_room_for_one_virsh(libvirtd: Libvirtd) -> None:
-    sshd = Sshd("MaxSessions 2")  # one is the connection's own
-    try:
-        with sshd.connect({"timeout": 20}) as host, Hypervisor(host, libvirtd.uri) as hypervisor:
-            for _ in range(3):
-                assert answers(hypervisor) == ANSWERS
-    finally:
-        sshd.remove()
-
-
-def test_many_questions_of_which_some_are_not_answered_are_timeouts(libvirtd: Libvirtd) -> None:
-    before = set(virshes())
-    with Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
-        answers(hypervisor)
-        os.kill(min(set(virshes()) - before), signal.SIGSTOP)
-        with hypervisor.set_controls(timeout=1):
-            found = answers(hypervisor)
-        late = [place for place, answer in enumerate(found) if "within 1 s" in answer]
-        assert late in ([*range(first, 200, 3)] for first in range(3))
-        assert [found[place] for place in range(200) if place not in late] == [
-            ANSWERS[place] for place in range(200) if place not in late
-        ]
-        assert answers(hypervisor) == ANSWERS
 
 
 def test_a_command_that_is_not_answered_is_a_timeout_and_the_next_works(libvirtd: Libvirtd) -> None:

@@ -573,8 +573,8 @@ def _explained(name: str, error: BaseException) -> BaseException:
     if not isinstance(error, OSError) or error.errno != errno.EMFILE:
         return error
     explained = KvmError(
-        f"{name}: this program has as many files open as it may. A connected host takes seven or more: raise the limit "
-        "with `ulimit -n` or resource.setrlimit(resource.RLIMIT_NOFILE, ...), or close hosts that are done with"
+        f"{name}: this program has as many files open as it may. A connected host takes seven: raise the limit with "
+        "`ulimit -n` or resource.setrlimit(resource.RLIMIT_NOFILE, ...), or close hosts that are done with"
     )
     explained.__cause__ = error
     return explained

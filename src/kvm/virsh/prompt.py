@@ -33,9 +33,6 @@ ENVIRONMENT = AT_THE_PROMPT
 
 _DOMAIN = "--domain="
 
-_MARKS = 10
-"""How many marks there are until the first comes again: so their number has one digit."""
-
 _KILL, _YANK = "\x15", "\x19"
 """The keys, of both of readline's editing modes, that kill the line so far, and that insert what was killed."""
 
@@ -90,7 +87,7 @@ class Conversation:
 
     def ask(self, words: Sequence[str]) -> bytes:
         """What to write for a command of these words, which the prompt must be able to carry."""
-        asked = f"{self._to_be_killed}{typed(words)}\n{_YANK}{self._asked % _MARKS}\n"
+        asked = f"{self._to_be_killed}{typed(words)}\n{_YANK}{self._asked}\n"
         self._to_be_killed = ""
         self._asked += 1
         return asked.encode()
@@ -145,7 +142,7 @@ class _Stream:
             self.parts.append(bytes(self.rest[:found]))
             del self.rest[: found + len(self._next)]
             self.number += 1
-            self._next = (self._mark % (self.number % _MARKS)).encode()
+            self._next = (self._mark % self.number).encode()
             self._searched = 0
         self._searched = max(len(self.rest) - len(self._next), 0)
 

@@ -7,10 +7,9 @@ only reads is asked once more, an action never.
 from __future__ import annotations
 
 import contextlib
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import unix
 from kvm.errors import ConnectionLostError, InvalidArgumentError, KvmError, NoVirshError
@@ -33,18 +32,6 @@ if TYPE_CHECKING:
 _TO_FILE = 'umask 077; file=$(mktemp 2> /dev/null || TMPDIR=/tmp mktemp) && cat > "$file" && printf %s "$file"'
 """Puts standard input into a file that only this user can read, and tells its name."""
 
-_SHARE = 50
-"""Commands that are worth one more live virsh: another answers as many while it starts."""
-
-_SHARES = 3
-"""Among how many live virshes commands are divided at most: three take two thirds of one's time on two cores."""
-
-_SOON = 1.0
-"""Seconds for one more live virsh to start in: who has one is not to wait until sshd has room for another."""
-
-_LATER = 60.0
-"""Seconds until it is tried again to have more than one, where that did not work."""
-
 Early = Callable[[int, Result], None]
 
 
@@ -64,7 +51,6 @@ class Runner:
         self._processes = OneProcessEach(host, uri)
         self._start = _Starter(host, uri, self._processes)
         self._sessions: dict[object, Sessions] = {}
-        self._alone_until = 0.0
         weakref.finalize(self, _close, self._sessions)
 
     def run(self, commands: Sequence[Command], early: Early | None = None) -> tuple[Result, ...]:
@@ -216,7 +202,7 @@ class Runner:
         """Run commands through a live virsh; those that only read once more, if it was lost with them."""
         if not lines:
             return []
-        results = self._exchange(lines, early, shares=self._shares(lines))
+        results = self._exchange(lines, early)
         if self._in_process:  # what is asked again would be answered by another hypervisor
             return results
         again = [place for place, line in enumerate(lines) if line.reads and _is_lost(line, results[place])]
@@ -225,16 +211,7 @@ class Runner:
                 results[place] = result
         return results
 
-    def _shares(self, lines: Sequence[_Line]) -> int:
-        """Among how many live virshes to divide commands: many that only read are answered sooner by several.
-
-        Without a URI it is one: where virsh's own default is a driver in virsh, others would not have its state.
-        """
-        if self._uri is None or len(lines) < 2 * _SHARE or not all(line.reads for line in lines):
-            return 1
-        return 1 if time.monotonic() < self._alone_until else min(len(lines) // _SHARE, _SHARES, self._most)
-
-    def _exchange(self, lines: Sequence[_Line], early: Early | None = None, *, shares: int = 1) -> list[Result]:
+    def _exchange(self, lines: Sequence[_Line], early: Early | None = None) -> list[Result]:
         """Run commands through a live virsh, or the next one if it had ended before it read any of them.
 
         All that wait unused may have ended, so as many are tried, and one more.
@@ -242,16 +219,13 @@ class Runner:
         why = ""
         for _ in range(1 if self._in_process else self._most + 1):
             try:
-                return self._try(lines, early, shares)
+                return self._try(lines, early)
             except _NothingReadError as error:
                 why = str(error)
         return [self._lost(line, why) for line in lines]
 
-    def _try(self, lines: Sequence[_Line], early: Early | None, most: int) -> list[Result]:
-        """The results that live virshes have for commands: one, and as many more, up to `most`, as can be had at once.
-
-        `_NothingReadError` if there was one, and it had ended before it read any of the commands.
-        """
+    def _try(self, lines: Sequence[_Line], early: Early | None) -> list[Result]:
+        """The results that one live virsh has for commands; `_NothingReadError` if it had ended before."""
         timeout = cast(float | None, self._host.get_control("timeout")) or None
         sessions = self._here()
         try:
@@ -267,61 +241,19 @@ class Runner:
             return [unreached(error) for _ in lines]
         if session is None:
             return [_timed_out(line, timeout, begun=False) for line in lines]
-        taken = [session]
+        results: list[Result] = []
+
+        def take(reply: prompt.Reply) -> None:
+            line = lines[len(results)]
+            results.append(manners.judged(line.name, *reply, reads=line.reads))
+            if early and results[-1].status:
+                early(len(results) - 1, results[-1])
+
         try:
-            if most > 1:
-                self._take_more(taken, sessions, most, timeout)
-            return self._divided(lines, early, taken, sessions, timeout)
+            session.exchange([line.words for line in lines], timeout, take)
         except BaseException:
-            with contextlib.ExitStack() as ends:
-                for session in taken:
-                    ends.callback(sessions.drop, session)
+            sessions.drop(session)
             raise
-
-    def _divided(
-        self,
-        lines: Sequence[_Line],
-        early: Early | None,
-        taken: list[Session],
-        sessions: Sessions,
-        timeout: float | None,
-    ) -> list[Result]:
-        """The results of commands, of which each live virsh is asked a share.
-
-        One that has been given back, or has ended, is no longer in `taken`.
-        """
-        shares = [_Share(session, lines[place :: len(taken)], []) for place, session in enumerate(taken)]
-        _ask(shares, None if timeout is None else time.monotonic() + timeout, early)
-        can_connect = any(session.has_prompted for session in taken)
-        results = [Result(0, "", "")] * len(lines)
-        for place, share in enumerate(shares):
-            taken.remove(share.session)
-            try:
-                found = self._concluded(share, sessions, timeout, can_connect=can_connect)
-            except _NothingReadError as error:
-                if len(shares) == 1:
-                    raise
-                found = [self._lost(line, str(error)) for line in share.lines]  # and asked again
-            results[place :: len(shares)] = found
-        return results
-
-    def _take_more(self, taken: list[Session], sessions: Sessions, most: int, timeout: float | None) -> None:
-        """Take as many more live virshes, up to `most`, as can be had at once."""
-        try:
-            with self._host.set_controls(timeout=min(_SOON, timeout or _SOON)):
-                while len(taken) < most and (another := sessions.take(0)):
-                    taken.append(another)
-        except (unix.UnixError, KvmError, OSError):
-            self._alone_until = time.monotonic() + _LATER
-
-    def _concluded(
-        self, share: _Share, sessions: Sessions, timeout: float | None, *, can_connect: bool
-    ) -> list[Result]:
-        """All the results of one live virsh, which is given back, or ended if it is of no more use.
-
-        `can_connect`: some virsh has come to its prompt, so one that has not was one too many.
-        """
-        session, lines, results = share
         missing = lines[len(results) :]
         if not missing and not any(_is_lost(line, result) for line, result in zip(lines, results, strict=True)):
             sessions.give(session)
@@ -332,9 +264,7 @@ class Runner:
             return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
         if not session.has_prompted and last_words.strip() and last_words.endswith("\n"):
             # it could not connect, or not even start; without the newline it was killed while it said so
-            if not can_connect:
-                return [Result(code, "\n", last_words) for _ in lines]
-            self._alone_until = time.monotonic() + _LATER
+            return [Result(code, "\n", last_words) for _ in lines]
         why = session.why_ended()
         if not results and not session.is_reading:
             raise _NothingReadError(why)
@@ -353,28 +283,6 @@ class Runner:
         if found is None:
             found = self._sessions.setdefault(key, Sessions(self._start, most=self._most, idle=self._idle))
         return found
-
-
-class _Share(NamedTuple):
-    """What one live virsh is asked of many commands, and its results so far."""
-
-    session: Session
-    lines: Sequence[_Line]
-    results: list[Result]
-
-
-def _ask(shares: Sequence[_Share], deadline: float | None, early: Early | None) -> None:
-    """Ask everything, and take the results in turn, so that no virsh waits for long with full pipes."""
-    for share in shares:
-        share.session.ask([line.words for line in share.lines])
-    replies = [share.session.replies(deadline) for share in shares]
-    for place in range(sum(len(share.lines) for share in shares)):
-        share = shares[place % len(shares)]
-        if reply := next(replies[place % len(shares)], None):
-            line = share.lines[len(share.results)]
-            share.results.append(manners.judged(line.name, *reply, reads=line.reads))
-            if early and share.results[-1].status:
-                early(place, share.results[-1])
 
 
 class _NothingReadError(Exception):

@@ -11,7 +11,7 @@ import fcntl
 import os
 import select
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import unix
@@ -48,46 +48,40 @@ class Session:
             with contextlib.suppress(OSError):
                 fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._open = {self._out: self._conversation.stdout, self._err: self._conversation.stderr}
-        self._left = 0
-        self._to_write = memoryview(b"")
         for descriptor in self._open:
             self._poll.register(descriptor, select.POLLIN)
 
-    def ask(self, commands: Sequence[Sequence[str]]) -> None:
-        """Write `commands`, as far as virsh takes them at once; the rest goes with `replies`."""
-        self._left = len(commands)
-        self._to_write = self._write(memoryview(b"".join([self._conversation.ask(words) for words in commands])))
+    def exchange(self, commands: Sequence[Sequence[str]], timeout: float | None, take: Callable[[Reply], None]) -> None:
+        """Ask all `commands` and give the replies, in order and as they come, to `take`, for at most `timeout` seconds.
 
-    def replies(self, deadline: float | None) -> Iterator[Reply]:
-        """The replies to what was asked, in order and as they come, until `deadline` (of `time.monotonic`).
-
-        There are fewer than commands if virsh ended (`has_ended`) or the time was up; then this is the end of the
-        session. `is_reading` tells whether virsh has read the first of the others, `last_words` what it said last.
+        There are fewer replies than commands if virsh ended (`has_ended`) or the time was up; then this is the end of
+        the session. `is_reading` tells whether virsh has read the first of the others, `last_words` what it said last.
         """
-        while self._left and self._out in self._open:
-            if not self._to_write and self._said.poll(_SHORT):
+        deadline = None if timeout is None else time.monotonic() + timeout
+        to_write = memoryview(b"".join([self._conversation.ask(words) for words in commands]))
+        to_write = self._write(to_write)
+        left_to_answer = len(commands)
+        while left_to_answer and self._out in self._open:
+            if not to_write and self._said.poll(_SHORT):
                 self._read(self._err)
                 self._read(self._out)
-            elif not self._wait(deadline):
-                return
-            for reply in self._conversation.replies():
-                self._left -= 1
-                yield reply
-
-    def _wait(self, deadline: float | None) -> bool:
-        """Write and read what can be, once something can be; whether that was before `deadline`."""
-        if self._to_write:
-            self._poll.register(self._in, select.POLLOUT)
-        left = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
-        ready = self._poll.poll(left)
-        if self._to_write:
-            self._poll.unregister(self._in)
-        for descriptor, _ in ready:
-            if descriptor == self._in:
-                self._to_write = self._write(self._to_write)
             else:
-                self._read(descriptor)
-        return bool(ready)
+                if to_write:
+                    self._poll.register(self._in, select.POLLOUT)
+                left = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
+                ready = self._poll.poll(left)
+                if to_write:
+                    self._poll.unregister(self._in)
+                if not ready:
+                    break
+                for descriptor, _ in ready:
+                    if descriptor == self._in:
+                        to_write = self._write(to_write)
+                    else:
+                        self._read(descriptor)
+            for reply in self._conversation.replies():
+                left_to_answer -= 1
+                take(reply)
 
     @property
     def has_prompted(self) -> bool:

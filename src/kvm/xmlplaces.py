@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Place: TypeAlias = "tuple[frozenset[str], dict[str, Place]]"
 """What is known of an element by its place: the children that may repeat, and the places of its children.
@@ -12,6 +12,16 @@ Names that libvirt has in a namespace are ``{uri}local``.
 """
 
 UNKNOWN: Place = (frozenset(), {})
+
+
+def add(content: Any, name: str, element: dict[str, Any], place: Place) -> None:
+    """Add a child to the dictionary of an `element` at this place: in a list, if it may repeat there, or does."""
+    if name not in element:
+        element[name] = [content] if name in place[0] else content
+    elif type(found := element[name]) is list:
+        found.append(content)
+    else:
+        element[name] = [found, content]
 
 
 @cache

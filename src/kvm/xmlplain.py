@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from kvm.xmlplaces import UNKNOWN, Place
+from kvm.xmlplaces import UNKNOWN, Place, add
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ _Piece: TypeAlias = "tuple[str, bool, bool, str, dict[str, str], str]"
 eye alone."""
 
 
-class _Memory(dict[str, T]):
+class Memory(dict[str, T]):
     """What `find_out` says of texts, remembered: of so many, and of none that is long or names a password."""
 
     def __init__(self, find_out: Callable[[str], T]) -> None:
@@ -124,12 +124,7 @@ def _together(pieces: Iterable[_Piece], places: Mapping[str, Place]) -> dict[str
                 leaf_text = text
                 continue
             content = attributes.copy() or True
-        if name not in value:
-            value[name] = [content] if name in place[0] else content
-        elif type(found := value[name]) is list:
-            found.append(content)
-        else:
-            value[name] = [found, content]
+        add(content, name, value, place)
     if outer or leaf is not None or len(value) != 1 or list in map(type, value.values()):
         raise NotPlainError("no root, or several, or no end of it")
     return value
@@ -205,6 +200,6 @@ def _attributes(written: str, prefix: str) -> dict[str, str]:
     return found
 
 
-_pieces = _Memory(_piece)
-_prefixes = _Memory(_prefix)
-_keys = _Memory(_key)
+_pieces = Memory(_piece)
+_prefixes = Memory(_prefix)
+_keys = Memory(_key)

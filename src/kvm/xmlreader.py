@@ -16,27 +16,17 @@ from xml.parsers.expat import ExpatError, ParserCreate
 
 from kvm import xmlplain
 from kvm.errors import InvalidArgumentError
-from kvm.xmlplaces import UNKNOWN, Place
-from kvm.xmlplain import BLANKS
+from kvm.xmlplaces import UNKNOWN, Place, add
+from kvm.xmlplain import BLANKS, Memory
 
 _SEPARATOR = "\x01"
 """Between the parts of a name in expat's calls; no document can hold it."""
 
-
-class _Keys(dict[str, str]):
-    """The keys of attributes by their names, which all that is read shares; the usual ones, in little memory."""
-
-    def __missing__(self, name: str) -> str:
-        if len(self) > _MANY:
-            self.clear()
-        key = self[name] = f"@{name}"
-        return key
-
-
-_keys = _Keys()
+_keys = Memory("@{}".format)
+"""The keys of attributes by their names, which all that is read shares; the usual ones, in little memory."""
 
 _MANY = 1000
-"""How many keys may be kept, and how many indentations before they are looked at."""
+"""How many indentations there may be before they are looked at."""
 
 
 def read(document: str | bytes, places: Mapping[str, Place]) -> dict[str, Any]:
@@ -113,12 +103,7 @@ def _read(
                     content = text
             elif not content:
                 content = True
-        if name not in value:
-            value[name] = [content] if name in place[0] else content
-        elif type(found := value[name]) is list:
-            found.append(content)
-        else:
-            value[name] = [found, content]
+        add(content, name, value, place)
 
     def look_beside_children() -> None:
         nonlocal is_mixed

@@ -1,0 +1,204 @@
+"""Runs commands through live virshes.
+
+What must not happen twice does not: after a lost connection a command that only reads is asked once more, an action
+never, unless it is known that the virsh that has ended had not read it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import unix
+from kvm.errors import ConnectionLostError, InvalidArgumentError, NoVirshError
+from kvm.virsh import manners, prompt
+from kvm.virsh.command import Command, failure
+from kvm.virsh.environment import EVERY_VIRSH
+from kvm.virsh.process import OneProcessEach, lost, timed_out, unknown, unreached
+from kvm.virsh.session import Session
+from kvm.virsh.sessions import Sessions
+from unix.log import listener
+from unix.result import Result
+
+Early = Callable[[int, Result], None]
+
+
+class Line:
+    """A command on its way. `InvalidArgumentError` if it has a secret that everybody would see."""
+
+    __slots__ = ("command", "name", "reads", "words")
+
+    def __init__(self, name: str, words: Sequence[str], *, reads: bool) -> None:
+        self.command: Command | None = None
+        self.name = name
+        self.words = words
+        self.reads = reads
+        hidden = manners.secrets(words)
+        if hidden and not prompt.carries(words):
+            raise InvalidArgumentError(
+                f"virsh {name}: a secret with control characters cannot be told to virsh's prompt, and on a command "
+                "line everybody would see it"
+            )
+        if logger := listener("kvm"):
+            logger.debug("virsh %s", " ".join(manners.masked(word, hidden) for word in words))
+
+
+class Live:
+    """The live virshes on `host` that are connected to `uri`.
+
+    At most `sessions` are alive at once; one that is not used for `idle` seconds ends. The drivers that live in virsh
+    itself (``test:``) have their state there (`is_in_process`): for them there is one, it stays, and everything goes
+    through it.
+    """
+
+    def __init__(
+        self, host: unix.Host, uri: str | None, processes: OneProcessEach, *, sessions: int, idle: float
+    ) -> None:
+        self._host = host
+        self._uri = uri
+        self.is_in_process = uri is not None and uri.startswith("test:")
+        self._most = 1 if self.is_in_process else sessions
+        self._idle = None if self.is_in_process else idle
+        self._start = _Starter(host, uri, processes)
+        self._sessions: dict[object, Sessions] = {}
+        weakref.finalize(self, _close, self._sessions)
+
+    @property
+    def may_spawn(self) -> bool:
+        """Whether the next virsh may start a daemon."""
+        return self._start.may_spawn
+
+    def start(self) -> None:
+        """Start a live virsh for the next command, if none is waiting for it."""
+        sessions = self._here()
+        if session := sessions.take(0):
+            sessions.give(session)
+
+    def close(self) -> None:
+        """End all that nobody has at the moment; the next command starts one."""
+        _close(self._sessions)
+
+    def run(self, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
+        """Run commands through a live virsh; those that only read once more, if it was lost with them."""
+        if not lines:
+            return []
+        results = self._exchange(lines, early)
+        if self.is_in_process:  # what is asked again would be answered by another hypervisor
+            return results
+        again = [place for place, line in enumerate(lines) if line.reads and is_lost(line, results[place])]
+        if again:
+            for place, result in zip(again, self._exchange([lines[place] for place in again]), strict=True):
+                results[place] = result
+        return results
+
+    def _exchange(self, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
+        """Run commands through a live virsh, or the next one if it had ended before it read any of them.
+
+        All that wait unused may have ended, so as many are tried, and one more.
+        """
+        why = ""
+        for _ in range(1 if self.is_in_process else self._most + 1):
+            try:
+                return self._try(lines, early)
+            except _NothingReadError as error:
+                why = str(error)
+        return [self._lost(line, why) for line in lines]
+
+    def _try(self, lines: Sequence[Line], early: Early | None) -> list[Result]:
+        """The results that one live virsh has for commands; `_NothingReadError` if it had ended before."""
+        timeout = cast(float | None, self._host.get_control("timeout")) or None
+        sessions = self._here()
+        try:
+            session = sessions.take(timeout)
+        except NoVirshError as error:
+            error.command = list(lines[0].words)
+            raise
+        except unix.CommandTimeoutError:
+            session = None
+        except unix.ConnectionLostError as error:
+            raise _NothingReadError(str(error)) from error
+        except unix.ConnectError as error:
+            return [unreached(error) for _ in lines]
+        if session is None:
+            return [_timed_out(line, timeout, begun=False) for line in lines]
+        results: list[Result] = []
+
+        def take(reply: prompt.Reply) -> None:
+            line = lines[len(results)]
+            results.append(manners.judged(line.name, *reply, reads=line.reads))
+            if early and results[-1].status:
+                early(len(results) - 1, results[-1])
+
+        try:
+            session.exchange([line.words for line in lines], timeout, take)
+        except BaseException:
+            sessions.drop(session)
+            raise
+        missing = lines[len(results) :]
+        if not missing and not any(is_lost(line, result) for line, result in zip(lines, results, strict=True)):
+            sessions.give(session)
+            return results
+        last_words = session.last_words() if session.has_ended else ""
+        code = sessions.drop(session)
+        if not session.has_ended:
+            return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
+        if not session.has_prompted and last_words.strip() and last_words.endswith("\n"):
+            # it could not connect, or not even start; without the newline it was killed while it said so
+            return [Result(code, "\n", last_words) for _ in lines]
+        why = session.why_ended()
+        if not results and not session.is_reading:
+            raise _NothingReadError(why)
+        return results + [self._lost(line, why) for line in missing]
+
+    def _lost(self, line: Line, why: str) -> Result:
+        state = f"; all that {self._uri} was is gone with it" if self.is_in_process else ""
+        return lost(f"{why}{state}", "" if line.reads else unknown(line.name))
+
+    def _here(self) -> Sessions:
+        """The sessions with the environment and user that the controls of the moment ask for."""
+        envs = {**cast(Mapping[str, str], self._host.get_control("envs")), **EVERY_VIRSH}
+        envs.pop("LC_ALL", None)  # as a virsh that has a job has them, which is asked about here
+        key = (self._host.get_control("su"), tuple(sorted(envs.items())))
+        found = self._sessions.get(key)
+        if found is None:
+            found = self._sessions.setdefault(key, Sessions(self._start, most=self._most, idle=self._idle))
+        return found
+
+
+class _NothingReadError(Exception):
+    """A live virsh has ended before it read any of the commands."""
+
+
+class _Starter:
+    """Starts live virshes.
+
+    A session daemon is started by the first virsh that wants it, and takes over its environment. That must be the
+    user's, not the one that a live virsh has; so another virsh goes first where there may be such a daemon.
+    """
+
+    def __init__(self, host: unix.Host, uri: str | None, processes: OneProcessEach) -> None:
+        self._host = host
+        self._uri = uri
+        self._processes = processes
+        self.may_spawn = uri is None or "/session" in uri
+
+    def __call__(self) -> Session:
+        if self.may_spawn:
+            told = self._processes.run_words(["uri"])
+            self.may_spawn = not told.status or "/session" in told.stdout
+        return Session(self._host, self._uri)
+
+
+def is_lost(line: Line, result: Result) -> bool:
+    """Whether a command failed because the connection was lost."""
+    return not result.status and isinstance(failure(line.words, result), ConnectionLostError)
+
+
+def _timed_out(line: Line, timeout: float | None, *, begun: bool) -> Result:
+    return timed_out(timeout or 0, unknown(line.name) if begun and not line.reads else "")
+
+
+def _close(sessions: Mapping[object, Sessions]) -> None:
+    for each in list(sessions.values()):
+        each.close()

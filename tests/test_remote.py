@@ -815,6 +815,29 @@ def test_more_sessions_than_sshd_allows_wait_no_longer_than_the_timeout(remote: 
         process.end()
 
 
+def test_a_command_that_waits_for_room_has_others_end_what_they_do_not_use(remote: unix.Remote) -> None:
+    class Held:
+        def __init__(self) -> None:
+            self.processes = [remote.popen(["cat"]) for _ in range(9)]
+            remote.when_full(self.end)
+
+        def end(self) -> None:
+            while self.processes:
+                self.processes.pop().end()
+
+    held = Held()
+    assert remote.execute("echo", "room").stdout == "room\n"
+    assert held.processes == []
+    gone = Held()
+    left, gone.processes = gone.processes, []
+    del gone
+    with remote.set_controls(timeout=3), pytest.raises(unix.CommandTimeoutError):
+        remote.execute("true")
+    for process in left:
+        process.end()
+    assert pickle.loads(pickle.dumps(remote)).execute("true")
+
+
 def test_connecting_again_leaves_the_first_connection(remote: unix.Remote, sshd: Sshd) -> None:
     (first,) = ssh_processes()[-1:]
     remote.connect(**sshd.arguments(host="localhost"))

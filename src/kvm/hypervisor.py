@@ -52,8 +52,8 @@ class Hypervisor(unix.Wrapper, Groups):
 
     Everything that the host can do (`execute`, `open`, `set_controls`, ...) can be asked of the Hypervisor. It is a
     context manager, may be used from several threads, and pickles. Nothing runs before the first command; then a live
-    virsh answers one command after the other. At most `sessions` of them run at once, for as many threads, and one that
-    is not used for `idle` seconds ends.
+    virsh answers one command after the other. At most `sessions` virshes run at once, for as many threads and for
+    pipelines of many calls that only read; one that is not used for `idle` seconds ends.
     """
 
     known_controls = _KNOWN

@@ -58,6 +58,9 @@ class Pipeline(Groups):
     def execute(self, *, raise_on_error: bool = True) -> list[Any]:
         """Carry the recorded calls out, in their order, and return their values in the same order.
 
+        A hundred and more that all only read may be asked of several virshes at once: then those about one thing, a
+        domain or the hypervisor for example, are answered in their order, those about different things at any time.
+
         All of them are carried out, also behind one that fails. Then the first error is raised, or, without
         `raise_on_error`, each error is in the place of its value. After a lost connection, calls that only read are
         asked once more; one that acts is a `ConnectionLostError`: whether it was done is not known.
@@ -107,7 +110,7 @@ class _Carrying:
         looks something up nothing is printed, and what it does then, an editor's function, may ask virsh, or fail.
         """
         owners = [place for place, (_, commands) in going.items() for _ in commands]
-        came: dict[int, list[Result]] = {place: [] for place in going}
+        came: dict[int, dict[int, Result]] = {place: {} for place in going}
         onwards = {}
 
         def advance(place: int, results: Sequence[Result]) -> None:
@@ -121,10 +124,10 @@ class _Carrying:
 
         def early(index: int, result: Result) -> None:
             place = owners[index]
-            came[place].append(result)
+            came[place][index] = result
             asked = going[place][1]
             if len(came[place]) == len(asked) and not isinstance(asked, Lookup):
-                advance(place, came.pop(place))
+                advance(place, [result for _, result in sorted(came.pop(place).items())])
 
         results = self._run([command for _, commands in going.values() for command in commands], early)
         rest: dict[int, list[Result]] = {place: [] for place in came}

@@ -33,6 +33,8 @@ _CHUNK = 1 << 16
 _PATIENCE = {False: 5, True: 600}
 """Seconds for which sshd may refuse a session while there are others, or none: it takes note of their ends late."""
 
+_POLITE = 2.0
+"""Seconds of waiting for room until those who do not use theirs are asked for it."""
 
 _LATE = 60.0
 """Seconds after which a command that was sent and has not begun will not begin any more."""
@@ -41,13 +43,19 @@ _LATE = 60.0
 class Connection:
     """A connection to `destination`, or a `ConnectError`. `facts` is what is known of the host.
 
-    `begun` is told the ssh that tries to connect, so that another thread can ask it to end.
+    `begun` is told the ssh that tries to connect, so that another thread can ask it to end. `make_room` is called as
+    long as sshd allows no more sessions than there are.
     """
 
     def __init__(
-        self, destination: ssh.Destination, password: str | None, begun: Callable[[LocalProcess], object]
+        self,
+        destination: ssh.Destination,
+        password: str | None,
+        begun: Callable[[LocalProcess], object],
+        make_room: Callable[[], object],
     ) -> None:
         self.destination = destination
+        self._make_room = make_room
         self._session_ended = threading.Condition()
         self._sessions = 0
         self._starts = 0
@@ -254,6 +262,8 @@ class Connection:
                 self._session_ended.wait(0.05)
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutExpired(["ssh"], 0)
+            if time.monotonic() > begun + _POLITE:
+                self._make_room()
 
     def _ssh_said(self) -> list[str]:
         """What ssh has said; once connected only what it has said since, not what the host greets with."""

@@ -172,6 +172,13 @@ class Host(ABC):
             return Result(error.return_code, decode(b""), decode(error.said))
         return Result(attend(process, self._timeout()), decode(b""), decode(b""))
 
+    def when_full(self, make_room: Callable[[], object]) -> None:  # noqa: B027  # most hosts are never full
+        """Have a method called when a command waits for room on the host, as sshd's MaxSessions may have it wait.
+
+        It is to end processes that were started by `popen` and are of no use at the moment. It is forgotten with the
+        object that it is of.
+        """
+
     @abstractmethod
     def _start(
         self,

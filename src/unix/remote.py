@@ -42,6 +42,7 @@ class Remote(FilesByCommand):
         self._attempt: LocalProcess | None = None
         self._connecting = threading.Lock()
         self._failure: tuple[float, ConnectError | None] = (0.0, None)
+        self._when_full: list[weakref.WeakMethod[Callable[[], object]]] = []
         _all.add(self)
 
     def connect(
@@ -124,7 +125,7 @@ class Remote(FilesByCommand):
 
     def __getstate__(self) -> dict[str, object]:
         left_behind = {"_password": None, "_connection": None, "_connecting": None, "_failure": (0.0, None)}
-        return {**super().__getstate__(), **left_behind, "_attempt": None}
+        return {**super().__getstate__(), **left_behind, "_attempt": None, "_when_full": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -135,6 +136,14 @@ class Remote(FilesByCommand):
         """In a forked child: have no connection; the parent's is the parent's."""
         self._connection = self._attempt = None
         self._connecting = threading.Lock()
+
+    def when_full(self, make_room: Callable[[], object]) -> None:
+        self._when_full = [each for each in self._when_full if each()] + [weakref.WeakMethod(make_room)]
+
+    def _make_room(self) -> None:
+        for each in self._when_full:
+            if make_room := each():
+                make_room()
 
     def _begun(self, attempt: LocalProcess) -> None:
         """Take note of the ssh that tries to connect, and end it if nobody wants that any more."""
@@ -162,7 +171,7 @@ class Remote(FilesByCommand):
             if error and failed > asked:
                 raise type(error)(*error.args)
             try:
-                self._connection = Connection(destination, self._password, self._begun)
+                self._connection = Connection(destination, self._password, self._begun, self._make_room)
             except ConnectError as error:
                 self._failure = (time.monotonic(), error)
                 raise

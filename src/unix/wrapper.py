@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from unix.controls import Control, ControlSet
@@ -38,6 +38,9 @@ class Wrapper(Host):
         return self.host._start(
             words, stdin=stdin, terminal=terminal, held=held, own_terminal=own_terminal, named=named
         )
+
+    def when_full(self, make_room: Callable[[], object]) -> None:
+        self.host.when_full(make_room)
 
     def open(self, path: Path, mode: str = "rb") -> BinaryIO:
         return self.host.open(path, mode)

@@ -6,6 +6,10 @@ never, unless it is known that the virsh that has ended had not read it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import resource
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -16,10 +20,19 @@ from kvm.virsh import manners, prompt
 from kvm.virsh.command import Command, failure
 from kvm.virsh.environment import EVERY_VIRSH
 from kvm.virsh.process import OneProcessEach, lost, timed_out, unknown, unreached
-from kvm.virsh.session import Session
+from kvm.virsh.session import Session, replies
 from kvm.virsh.sessions import Sessions
 from unix.log import listener
 from unix.result import Result
+
+_SHARE = 50
+"""Commands that are worth one more live virsh."""
+
+_SHARES = 3
+"""Among how many live virshes commands are divided at most."""
+
+_SOON = 1.0
+"""Seconds for one more live virsh to start in, where sshd may have no room for it."""
 
 Early = Callable[[int, Result], None]
 
@@ -60,6 +73,7 @@ class Live:
         self.is_in_process = uri is not None and uri.startswith("test:")
         self._most = 1 if self.is_in_process else sessions
         self._idle = None if self.is_in_process else idle
+        self._may_divide = uri is not None and ":" in uri and not uri.startswith("test")  # or state would be divided
         self._start = _Starter(host, uri, processes)
         self._sessions: dict[object, Sessions] = {}
         weakref.finalize(self, _close, self._sessions)
@@ -122,19 +136,72 @@ class Live:
             return [unreached(error) for _ in lines]
         if session is None:
             return [_timed_out(line, timeout, begun=False) for line in lines]
-        results: list[Result] = []
-
-        def take(reply: prompt.Reply) -> None:
-            line = lines[len(results)]
-            results.append(manners.judged(line.name, *reply, reads=line.reads))
-            if early and results[-1].status:
-                early(len(results) - 1, results[-1])
-
+        taken = [session]
         try:
-            session.exchange([line.words for line in lines], timeout, take)
+            taken += self._more(lines, sessions)
+            return self._divided(lines, early, taken, sessions, timeout)
         except BaseException:
-            sessions.drop(session)
+            with contextlib.ExitStack() as ends:
+                for each in taken:
+                    ends.callback(sessions.drop, each)
             raise
+
+    def _more(self, lines: Sequence[Line], sessions: Sessions) -> list[Session]:
+        """More live virshes for commands, if they are many that only read, and about many things."""
+        if not self._may_divide or len(lines) < 2 * _SHARE or not all(line.reads for line in lines):
+            return []
+        wanted = min(len(lines) // _SHARE, len({_thing(line) for line in lines}), _SHARES)
+        envs, su = (self._host.get_control(name) for name in ("envs", "su"))
+
+        def start() -> Session:
+            if len(os.listdir("/dev/fd")) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] / 2:
+                raise OSError(errno.EMFILE, "files that may be open are better left for what has to be")
+            with self._host.set_controls(timeout=_SOON, envs=cast(Mapping[str, str], envs), su=cast(str | None, su)):
+                return self._start()
+
+        return sessions.take_more(wanted - 1, start)
+
+    def _divided(
+        self,
+        lines: Sequence[Line],
+        early: Early | None,
+        taken: list[Session],
+        sessions: Sessions,
+        timeout: float | None,
+    ) -> list[Result]:
+        """The results of commands, which the live virshes `taken` are asked together.
+
+        One that has been given back, or has ended, is no longer in `taken`.
+        """
+        shares = {
+            session: _Share(session, places, [lines[place] for place in places])
+            for session, places in zip(taken, _places(lines, len(taken)), strict=True)
+        }
+        for session, share in shares.items():
+            session.ask([line.words for line in share.lines])
+        for session, reply in replies(taken, timeout):
+            place, result = shares[session].judge(reply)
+            if early and result.status:
+                early(place, result)
+        results = [Result(0, "", "")] * len(lines)
+        for session, share in shares.items():
+            taken.remove(session)
+            try:
+                found = self._concluded(share, sessions, timeout)
+            except _NothingReadError as error:
+                if len(shares) == 1:
+                    raise
+                found = [self._lost(line, str(error)) for line in share.lines]
+            for place, result in zip(share.places, found, strict=True):
+                results[place] = result
+        return results
+
+    def _concluded(self, share: _Share, sessions: Sessions, timeout: float | None) -> list[Result]:
+        """All the results of one live virsh, which is given back, or ended if it is of no more use.
+
+        `_NothingReadError` if it had ended before it read any of the commands.
+        """
+        session, lines, results = share.session, share.lines, share.results
         missing = lines[len(results) :]
         if not missing and not any(is_lost(line, result) for line, result in zip(lines, results, strict=True)):
             sessions.give(session)
@@ -163,7 +230,26 @@ class Live:
         found = self._sessions.get(key)
         if found is None:
             found = self._sessions.setdefault(key, Sessions(self._start, most=self._most, idle=self._idle))
+            if not self.is_in_process:
+                self._host.when_full(found.make_room)
         return found
+
+
+class _Share:
+    """What one live virsh is asked of many commands, which `places` they have among these, and its results so far."""
+
+    def __init__(self, session: Session, places: Sequence[int], lines: Sequence[Line]) -> None:
+        self.session = session
+        self.places = places
+        self.lines = lines
+        self.results: list[Result] = []
+
+    def judge(self, reply: prompt.Reply) -> tuple[int, Result]:
+        """The place and the result of the next command, of which this is the reply."""
+        place, line = self.places[len(self.results)], self.lines[len(self.results)]
+        result = manners.judged(line.name, *reply, reads=line.reads)
+        self.results.append(result)
+        return place, result
 
 
 class _NothingReadError(Exception):
@@ -193,6 +279,25 @@ class _Starter:
 def is_lost(line: Line, result: Result) -> bool:
     """Whether a command failed because the connection was lost."""
     return not result.status and isinstance(failure(line.words, result), ConnectionLostError)
+
+
+def _places(lines: Sequence[Line], among: int) -> list[Sequence[int]]:
+    """The places of commands that each of so many virshes is asked: about one thing it is always the same one.
+
+    So what is told of a thing later is not older than what was told of it before.
+    """
+    if among == 1:
+        return [range(len(lines))]
+    numbers: dict[str, int] = {}
+    found: list[list[int]] = [[] for _ in range(among)]
+    for place, line in enumerate(lines):
+        found[numbers.setdefault(_thing(line), len(numbers)) % among].append(place)
+    return [*found]
+
+
+def _thing(line: Line) -> str:
+    """What a command is about: its first argument, a domain or a network for example; the hypervisor if it has none."""
+    return line.words[1] if len(line.words) > 1 and "=" in line.words[1] else ""
 
 
 def _timed_out(line: Line, timeout: float | None, *, begun: bool) -> Result:

@@ -1,7 +1,7 @@
-"""One live virsh: its process and its three pipes.
+"""One live virsh: its process and its three pipes; and the loop over one or several that have been asked.
 
-One loop over whatever is ready, with one deadline: it writes as long as virsh reads and reads as long as virsh writes,
-so that no full pipe can stop either. What the bytes mean is the conversation's business.
+It is one loop over whatever is ready, with one deadline: it writes as long as virsh reads and reads as long as virsh
+writes, so that no full pipe can stop either. What the bytes mean is the conversation's business.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fcntl
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import unix
@@ -40,48 +40,25 @@ class Session:
         self._in, self._out, self._err = (
             pipe.fileno() for pipe in (self._process.stdin, self._process.stdout, self._process.stderr) if pipe
         )
-        self._poll = select.poll()
-        self._said = select.poll()
-        self._said.register(self._err, select.POLLIN)
         for descriptor in (self._in, self._out, self._err):
             os.set_blocking(descriptor, False)
             with contextlib.suppress(OSError):
                 fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._open = {self._out: self._conversation.stdout, self._err: self._conversation.stderr}
-        for descriptor in self._open:
-            self._poll.register(descriptor, select.POLLIN)
+        self._unanswered = 0
+        self._to_write = memoryview(b"")
 
-    def exchange(self, commands: Sequence[Sequence[str]], timeout: float | None, take: Callable[[Reply], None]) -> None:
-        """Ask all `commands` and give the replies, in order and as they come, to `take`, for at most `timeout` seconds.
+    def ask(self, commands: Sequence[Sequence[str]]) -> None:
+        """Write `commands`, as far as virsh takes them at once; the rest is written by `replies`, which has answers."""
+        self._unanswered = len(commands)
+        self._to_write = memoryview(b"".join([self._conversation.ask(words) for words in commands]))
+        self._write()
 
-        There are fewer replies than commands if virsh ended (`has_ended`) or the time was up; then this is the end of
-        the session. `is_reading` tells whether virsh has read the first of the others, `last_words` what it said last.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        to_write = memoryview(b"".join([self._conversation.ask(words) for words in commands]))
-        to_write = self._write(to_write)
-        left_to_answer = len(commands)
-        while left_to_answer and self._out in self._open:
-            if not to_write and self._said.poll(_SHORT):
-                self._read(self._err)
-                self._read(self._out)
-            else:
-                if to_write:
-                    self._poll.register(self._in, select.POLLOUT)
-                left = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
-                ready = self._poll.poll(left)
-                if to_write:
-                    self._poll.unregister(self._in)
-                if not ready:
-                    break
-                for descriptor, _ in ready:
-                    if descriptor == self._in:
-                        to_write = self._write(to_write)
-                    else:
-                        self._read(descriptor)
-            for reply in self._conversation.replies():
-                left_to_answer -= 1
-                take(reply)
+    def is_waiting(self) -> bool:
+        """Whether virsh, which has nothing to answer, waits at its prompt, as far as can be seen at once."""
+        self._read(self._err)
+        self._read(self._out)
+        return self.has_prompted and not self.has_ended
 
     @property
     def has_prompted(self) -> bool:
@@ -100,7 +77,8 @@ class Session:
 
     def last_words(self) -> str:
         """What virsh said on standard error before it ended."""
-        while self._err in self._open and self._poll.poll(1000):
+        said = _poll([self._err])
+        while self._err in self._open and said.poll(1000):
             self._read(self._err)
         return self._conversation.last_words().decode("utf-8", "surrogateescape")
 
@@ -126,16 +104,27 @@ class Session:
         """Let go of the pipes without ending virsh: in a forked child it is the parent's."""
         self._process.forget()
 
-    def _write(self, data: memoryview) -> memoryview:
-        """Write what the pipe takes of `data`; the rest, or nothing if virsh no longer reads."""
+    @property
+    def _is_answering(self) -> bool:
+        return self._unanswered > 0 and not self.has_ended
+
+    def _write(self) -> None:
+        """Write what the pipe takes; nothing if virsh no longer reads."""
         try:
-            while data:
-                data = data[os.write(self._in, data) :]
+            while self._to_write:
+                self._to_write = self._to_write[os.write(self._in, self._to_write) :]
         except BlockingIOError:
-            return data
+            pass
         except BrokenPipeError:
-            return data[:0]
-        return data
+            self._to_write = self._to_write[:0]
+
+    def _replies(self) -> list[Reply]:
+        """Read what there is, without waiting for more; the replies that have become complete."""
+        self._read(self._err)
+        self._read(self._out)
+        replies = self._conversation.replies()
+        self._unanswered -= len(replies)
+        return replies
 
     def _read(self, descriptor: int) -> None:
         if descriptor not in self._open:
@@ -147,10 +136,46 @@ class Session:
         if data:
             self._open[descriptor](data)
         else:
-            self._poll.unregister(descriptor)
-            if descriptor == self._err:
-                self._said.unregister(descriptor)
             del self._open[descriptor]
+
+
+def replies(sessions: Sequence[Session], timeout: float | None) -> Iterator[tuple[Session, Reply]]:
+    """The replies of `sessions` that were asked, each one's in order and all as they come, for `timeout` seconds.
+
+    There are fewer than commands from a session whose virsh ended (`has_ended`), or if the time was up; then this is
+    its end. `is_reading` tells whether virsh has read the first of the others, `last_words` what it said last.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    registered: list[int] = []
+    while answering := [session for session in sessions if session._is_answering]:
+        opened = [descriptor for session in answering for descriptor in session._open]
+        if opened != registered:  # not for each round: mostly it is the same ones, and many rounds
+            registered = opened
+            said, outputs = _poll([session._err for session in answering if session._err in opened]), _poll(opened)
+            owners = {descriptor: session for session in answering for descriptor in session._open}
+        writing = {session._in: session for session in answering if session._to_write}
+        ready = [] if writing else said.poll(_SHORT)
+        if not ready:
+            for descriptor in writing:
+                outputs.register(descriptor, select.POLLOUT)
+            ready = outputs.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000)
+            for descriptor in writing:
+                outputs.unregister(descriptor)
+            if not ready:
+                return
+        for descriptor, _ in ready:
+            if descriptor in writing:
+                writing[descriptor]._write()
+            else:
+                for reply in owners[descriptor]._replies():
+                    yield owners[descriptor], reply
+
+
+def _poll(descriptors: Iterable[int]) -> select.poll:
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return poll
 
 
 def _start(host: unix.Host, uri: str | None) -> Process:

@@ -1,10 +1,15 @@
 """The live virshes of one hypervisor: at most so many at once, lent to one thread at a time, ended when idle.
 
+A thread that has much to ask may have more than one. It never waits for these: they are started behind its back, for
+the next time, and lent when they wait at their prompts, which they may never do (libvirtd does not answer clients
+beyond its limit). One is always left for other threads.
+
 A forked child starts its own: it never touches those of its parent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -12,6 +17,15 @@ import weakref
 from collections.abc import Callable
 
 from kvm.virsh.session import Session
+
+_LATER = 60.0
+"""Seconds until more sessions are started again, where one could not be, or has ended unused."""
+
+_MUCH_LATER = 600.0
+"""The same where the host had no room for something else."""
+
+_STARTED = 2.0
+"""Seconds for which `close` waits for sessions that are being started."""
 
 
 class Sessions:
@@ -25,6 +39,9 @@ class Sessions:
         self._unused: list[tuple[float, Session]] = []
         self._count = 0
         self._timer: threading.Timer | None = None
+        self._starters: set[threading.Thread] = set()
+        self._starts_after: float | None = None
+        self._times_closed = 0
         _all.add(self)
 
     def take(self, timeout: float | None) -> Session | None:
@@ -47,6 +64,32 @@ class Sessions:
             self._release(None)
             raise
 
+    def take_more(self, wanted: int, start: Callable[[], Session]) -> list[Session]:
+        """Up to `wanted` sessions, for somebody who has one: as many as are unused and wait at their prompts.
+
+        If these are too few, others are started for the next time: by `start`, in a thread of its own. Not at the first
+        time, as there may be no other, and for a minute not after that has failed.
+        """
+        now = time.monotonic()
+        with self._changed:
+            in_use = self._count - len(self._unused) - len(self._starters)
+            waiting = [each for each in self._unused if each[1].is_waiting()]
+            ended = [each for each in self._unused if each[1].has_ended]
+            lacking = wanted - (len(self._unused) - len(ended))
+            taken = waiting[: max(min(wanted, self._most - 1 - in_use), 0)]
+            self._unused = [each for each in self._unused if each not in taken and each not in ended]
+            self._count -= len(ended)
+            if ended:
+                self._start_none_for(_LATER)
+                self._changed.notify_all()
+            elif self._starts_after is None:
+                self._starts_after = now
+            elif now > self._starts_after and not self._starters:
+                self._start_more(min(lacking, self._most - 1 - self._count), start)
+        for _, session in ended:
+            session.close()
+        return [session for _, session in taken]
+
     def give(self, session: Session) -> None:
         """Take back a session that is in order."""
         self._release(session)
@@ -63,9 +106,18 @@ class Sessions:
         with self._changed:
             ended, self._unused = self._unused, []
             self._count -= len(ended)
+            self._times_closed += 1
+            starters = self._starters - {threading.current_thread()}
             self._changed.notify_all()
         for _, session in ended:
             session.close()
+        for each in starters:
+            each.join(_STARTED)
+
+    def make_room(self) -> None:
+        """End all sessions that nobody has: the host has no room for something else."""
+        self._start_none_for(_MUCH_LATER)
+        self.close()
 
     def _release(self, session: Session | None) -> None:
         with self._changed:
@@ -75,6 +127,37 @@ class Sessions:
             else:
                 self._count -= 1
             self._changed.notify()
+
+    def _start_more(self, count: int, start: Callable[[], Session]) -> None:
+        """Start `count` sessions, each in a thread of its own; they count from now on."""
+        for _ in range(count):
+            starter = threading.Thread(target=self._start_one, args=(start, self._times_closed), daemon=True)
+            with contextlib.suppress(RuntimeError):  # there are as many threads as there may be, or Python ends
+                starter.start()
+                self._starters.add(starter)
+                self._count += 1
+
+    def _start_one(self, start: Callable[[], Session], times_closed: int) -> None:
+        """Start a session for whoever takes it; it is ended if `close` has been called in the meantime."""
+        try:
+            session = start()
+        except Exception:  # noqa: BLE001  # nobody waits for it, so nobody is told
+            session = None
+            self._start_none_for(_LATER)
+        with self._changed:
+            self._starters.discard(threading.current_thread())
+            is_wanted = session and times_closed == self._times_closed
+            if session and is_wanted:
+                self._unused.insert(0, (time.monotonic(), session))  # the last to be taken
+                self._watch()
+            else:
+                self._count -= 1
+            self._changed.notify()
+        if session and not is_wanted:
+            session.close()
+
+    def _start_none_for(self, seconds: float) -> None:
+        self._starts_after = max(self._starts_after or 0, time.monotonic() + seconds)
 
     def _watch(self) -> None:
         """See to it that unused sessions end in time."""
@@ -103,6 +186,7 @@ class Sessions:
             session.forget()
         self._changed = threading.Condition()
         self._unused, self._count, self._timer = [], 0, None
+        self._starters = set()
 
 
 _all: weakref.WeakSet[Sessions] = weakref.WeakSet()

@@ -6,7 +6,6 @@ never, unless it is known that the virsh that has ended had not read it.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import resource
@@ -21,7 +20,7 @@ from kvm.virsh.command import Command, failure
 from kvm.virsh.environment import EVERY_VIRSH
 from kvm.virsh.process import OneProcessEach, lost, timed_out, unknown, unreached
 from kvm.virsh.session import Session, replies
-from kvm.virsh.sessions import Sessions
+from kvm.virsh.sessions import Loan, Sessions
 from unix.log import listener
 from unix.result import Result
 
@@ -136,20 +135,14 @@ class Live:
             return [unreached(error) for _ in lines]
         if session is None:
             return [_timed_out(line, timeout, begun=False) for line in lines]
-        taken = [session]
-        try:
-            taken += self._more(lines, sessions)
-            return self._divided(lines, early, taken, sessions, timeout)
-        except BaseException:
-            with contextlib.ExitStack() as ends:
-                for each in taken:
-                    ends.callback(sessions.drop, each)
-            raise
+        with Loan(sessions, session) as loan:
+            self._take_more(loan, lines)
+            return self._divided(lines, early, loan, timeout)
 
-    def _more(self, lines: Sequence[Line], sessions: Sessions) -> list[Session]:
-        """More live virshes for commands, if they are many that only read, and about many things."""
+    def _take_more(self, loan: Loan, lines: Sequence[Line]) -> None:
+        """Take more live virshes for commands, if they are many that only read, and about many things."""
         if not self._may_divide or len(lines) < 2 * _SHARE or not all(line.reads for line in lines):
-            return []
+            return
         wanted = min(len(lines) // _SHARE, len({_thing(line) for line in lines}), _SHARES)
         envs, su = (self._host.get_control(name) for name in ("envs", "su"))
 
@@ -159,35 +152,24 @@ class Live:
             with self._host.set_controls(timeout=_SOON, envs=cast(Mapping[str, str], envs), su=cast(str | None, su)):
                 return self._start()
 
-        return sessions.take_more(wanted - 1, start)
+        loan.take_more(wanted - 1, start)
 
-    def _divided(
-        self,
-        lines: Sequence[Line],
-        early: Early | None,
-        taken: list[Session],
-        sessions: Sessions,
-        timeout: float | None,
-    ) -> list[Result]:
-        """The results of commands, which the live virshes `taken` are asked together.
-
-        One that has been given back, or has ended, is no longer in `taken`.
-        """
+    def _divided(self, lines: Sequence[Line], early: Early | None, loan: Loan, timeout: float | None) -> list[Result]:
+        """The results of commands, of which each live virsh of a loan is asked a share."""
         shares = {
             session: _Share(session, places, [lines[place] for place in places])
-            for session, places in zip(taken, _places(lines, len(taken)), strict=True)
+            for session, places in zip(loan.sessions, _places(lines, len(loan.sessions)), strict=True)
         }
         for session, share in shares.items():
             session.ask([line.words for line in share.lines])
-        for session, reply in replies(taken, timeout):
+        for session, reply in replies(loan.sessions, timeout):
             place, result = shares[session].judge(reply)
             if early and result.status:
                 early(place, result)
         results = [Result(0, "", "")] * len(lines)
-        for session, share in shares.items():
-            taken.remove(session)
+        for share in shares.values():
             try:
-                found = self._concluded(share, sessions, timeout)
+                found = self._concluded(share, loan, timeout)
             except _NothingReadError as error:
                 if len(shares) == 1:
                     raise
@@ -196,7 +178,7 @@ class Live:
                 results[place] = result
         return results
 
-    def _concluded(self, share: _Share, sessions: Sessions, timeout: float | None) -> list[Result]:
+    def _concluded(self, share: _Share, loan: Loan, timeout: float | None) -> list[Result]:
         """All the results of one live virsh, which is given back, or ended if it is of no more use.
 
         `_NothingReadError` if it had ended before it read any of the commands.
@@ -204,10 +186,10 @@ class Live:
         session, lines, results = share.session, share.lines, share.results
         missing = lines[len(results) :]
         if not missing and not any(is_lost(line, result) for line, result in zip(lines, results, strict=True)):
-            sessions.give(session)
+            loan.give(session)
             return results
         last_words = session.last_words() if session.has_ended else ""
-        code = sessions.drop(session)
+        code = loan.drop(session)
         if not session.has_ended:
             return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
         if not session.has_prompted and last_words.strip() and last_words.endswith("\n"):

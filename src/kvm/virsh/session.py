@@ -92,13 +92,16 @@ class Session:
 
     def close(self) -> int:
         """End virsh, in good order if it does not take long; its return code."""
-        if self._process.stdin:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        deadline = time.monotonic() + 0.2
-        while self._process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.001)
-        return self._process.end()
+        try:
+            if self._process.stdin:
+                with contextlib.suppress(OSError):
+                    self._process.stdin.close()
+            deadline = time.monotonic() + 0.2
+            while self._process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.001)
+        finally:  # also after a Ctrl-C
+            code = self._process.end()
+        return code
 
     def forget(self) -> None:
         """Let go of the pipes without ending virsh: in a forked child it is the parent's."""

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import Self
 
 from kvm.virsh.session import Session
 
@@ -187,6 +188,36 @@ class Sessions:
         self._changed = threading.Condition()
         self._unused, self._count, self._timer = [], 0, None
         self._starters = set()
+
+
+class Loan:
+    """What a thread has of `lender`: a session, and maybe more. It ends what has not been given back with its block."""
+
+    def __init__(self, lender: Sessions, session: Session) -> None:
+        self._lender = lender
+        self.sessions = [session]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.ExitStack() as ends:
+            for session in self.sessions:
+                ends.callback(self._lender.drop, session)
+
+    def take_more(self, wanted: int, start: Callable[[], Session]) -> None:
+        """Take more, as `Sessions.take_more` does."""
+        self.sessions += self._lender.take_more(wanted, start)
+
+    def give(self, session: Session) -> None:
+        """Give back a session that is in order."""
+        self.sessions.remove(session)
+        self._lender.give(session)
+
+    def drop(self, session: Session) -> int:
+        """End a session that is of no more use; the return code of its virsh."""
+        self.sessions.remove(session)
+        return self._lender.drop(session)
 
 
 _all: weakref.WeakSet[Sessions] = weakref.WeakSet()

@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import random
 import re
 import signal
 import socket
@@ -783,6 +784,30 @@ def test_a_forked_child_connects_by_itself(remote: unix.Remote) -> None:
     assert process.wait(60) == 0
     process.end()
     assert remote.execute("echo", "parent").stdout == "parent\n"
+
+
+def test_a_fork_while_other_threads_run_commands_does_not_wait_for_them(remote: unix.Remote) -> None:
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            assert remote.execute("true")
+
+    with ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(ask) for _ in range(2)]
+        try:
+            for _ in range(300):
+                time.sleep(random.uniform(0, 0.01))
+                if (child := os.fork()) == 0:
+                    os._exit(0)  # what is done in a child has been done by now
+                waiting = threading.Timer(10, os.kill, (child, signal.SIGKILL))
+                waiting.start()
+                assert os.waitpid(child, 0) == (child, 0)
+                waiting.cancel()
+        finally:
+            over.set()
+        for each in asking:
+            each.result()
 
 
 def test_many_threads_share_one_connection_and_wait_for_sshd_s_sessions(remote: unix.Remote) -> None:

@@ -375,7 +375,7 @@ class RemoteProcess(Process):
             self._session.close()
 
     def forget(self) -> None:
-        super().close_pipes()
+        self._leave_pipes()
         self._session.close()
         self.returncode = 0
 

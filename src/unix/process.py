@@ -19,7 +19,7 @@ import time
 import tty
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Literal, Self
+from typing import IO, Literal, Self, cast
 
 from unix.errors import CommandTimeoutError, UnixError
 from unix.log import listener
@@ -94,6 +94,12 @@ class Process(ABC):
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 
+    def _leave_pipes(self) -> None:
+        """Close the pipes in a forked child: their locks and what they have not written yet are the parent's."""
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe:
+                cast(IO[bytes], getattr(pipe, "raw", pipe)).close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -142,7 +148,7 @@ class LocalProcess(Process):
         self._signal(signal.SIGTERM)
 
     def forget(self) -> None:
-        self.close_pipes()
+        self._leave_pipes()
         self._popen.returncode = 0  # there is nothing here to wait for
 
     def _lives(self) -> bool:

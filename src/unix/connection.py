@@ -33,8 +33,8 @@ _CHUNK = 1 << 16
 _PATIENCE = {False: 5, True: 600}
 """Seconds for which sshd may refuse a session while there are others, or none: it takes note of their ends late."""
 
-_POLITE = 2.0
-"""Seconds of waiting for room until those who do not use theirs are asked for it."""
+_POLITE = 0.5
+"""Seconds of waiting for room until those who do not use theirs are asked for it; at most half of the time there is."""
 
 _LATE = 60.0
 """Seconds after which a command that was sent and has not begun will not begin any more."""
@@ -238,6 +238,7 @@ class Connection:
     def _session(self, deadline: float | None) -> _Session:
         """A new session. sshd allows only so many at once (MaxSessions): it waits for the end of another one."""
         begun = time.monotonic()
+        asks = begun + (_POLITE if deadline is None else min(_POLITE, (deadline - begun) / 2))
         while True:
             with self._session_ended:
                 self._sessions += 1
@@ -262,7 +263,7 @@ class Connection:
                 self._session_ended.wait(0.05)
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutExpired(["ssh"], 0)
-            if time.monotonic() > begun + _POLITE:
+            if time.monotonic() > asks:
                 self._make_room()
 
     def _ssh_said(self) -> list[str]:

@@ -173,10 +173,10 @@ class Host(ABC):
         return Result(attend(process, self._timeout()), decode(b""), decode(b""))
 
     def when_full(self, make_room: Callable[[], object]) -> None:  # noqa: B027  # most hosts are never full
-        """Have a method called when a command waits for room on the host, as sshd's MaxSessions may have it wait.
+        """Have a method called as long as a command waits for room on the host, as sshd's MaxSessions may have it wait.
 
-        It is to end processes that were started by `popen` and are of no use at the moment. It is forgotten with the
-        object that it is of.
+        It is to end processes that were started by `popen` and are of no use at the moment; the thread that waits calls
+        it, again and again. It is forgotten with the object that it is of.
         """
 
     @abstractmethod

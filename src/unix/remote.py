@@ -138,10 +138,10 @@ class Remote(FilesByCommand):
         self._connecting = threading.Lock()
 
     def when_full(self, make_room: Callable[[], object]) -> None:
-        self._when_full = [each for each in self._when_full if each()] + [weakref.WeakMethod(make_room)]
+        self._when_full.append(weakref.WeakMethod(make_room, self._when_full.remove))
 
     def _make_room(self) -> None:
-        for each in self._when_full:
+        for each in list(self._when_full):
             if make_room := each():
                 make_room()
 

@@ -167,11 +167,13 @@ class Live:
             if early and result.status:
                 early(place, result)
         results = [Result(0, "", "")] * len(lines)
-        for share in shares.values():
+        for share in sorted(
+            shares.values(), key=lambda share: len(share.lines) > len(share.results)
+        ):  # whole ones first
             try:
                 found = self._concluded(share, loan, timeout)
             except _NothingReadError as error:
-                if len(shares) == 1:
+                if len(shares) == 1:  # and nothing has been made of any result
                     raise
                 found = [self._lost(line, str(error)) for line in share.lines]
             for place, result in zip(share.places, found, strict=True):
@@ -183,8 +185,7 @@ class Live:
 
         `_NothingReadError` if it had ended before it read any of the commands.
         """
-        session, lines, results = share.session, share.lines, share.results
-        missing = lines[len(results) :]
+        session, lines, results, missing = share.session, share.lines, share.results, share.missing
         if not missing and not any(is_lost(line, result) for line, result in zip(lines, results, strict=True)):
             loan.give(session)
             return results
@@ -225,6 +226,10 @@ class _Share:
         self.places = places
         self.lines = lines
         self.results: list[Result] = []
+
+    @property
+    def missing(self) -> Sequence[Line]:
+        return self.lines[len(self.results) :]
 
     def judge(self, reply: prompt.Reply) -> tuple[int, Result]:
         """The place and the result of the next command, of which this is the reply."""

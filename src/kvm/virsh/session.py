@@ -96,7 +96,7 @@ class Session:
             if self._process.stdin:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
-            deadline = time.monotonic() + 0.2
+            deadline = time.monotonic() + (0 if self._is_answering else 0.2)
             while self._process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.001)
         finally:  # also after a Ctrl-C

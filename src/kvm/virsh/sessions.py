@@ -1,8 +1,8 @@
 """The live virshes of one hypervisor: at most so many at once, lent to one thread at a time, ended when idle.
 
-A thread that has much to ask may have more than one. It never waits for these: they are started behind its back, for
-the next time, and lent when they wait at their prompts, which they may never do (libvirtd does not answer clients
-beyond its limit). One is always left for other threads.
+A thread that has much to ask may have more than one. Nobody waits for these: they are started behind the thread's back,
+for the next time, and lent when they have come to their prompts, which they may never do (libvirtd does not answer
+clients beyond its limit). One is always left for other threads.
 
 A forked child starts its own: it never touches those of its parent.
 """
@@ -26,7 +26,7 @@ _MUCH_LATER = 600.0
 """The same where the host had no room for something else."""
 
 _STARTED = 2.0
-"""Seconds for which `close` waits for sessions that are being started."""
+"""Seconds for which `Sessions.close` waits for those that are being started."""
 
 
 class Sessions:
@@ -38,10 +38,12 @@ class Sessions:
         self._idle = idle
         self._changed = threading.Condition()
         self._unused: list[tuple[float, Session]] = []
-        self._count = 0
+        self._coming: list[tuple[float, Session]] = []  # that nobody has seen at their prompts
+        self._starting = 0
+        self._count = 0  # of all: in use, unused, coming, being started
         self._timer: threading.Timer | None = None
-        self._starters: set[threading.Thread] = set()
-        self._starts_after: float | None = None
+        self._were_wanted = False
+        self._none_before = 0.0
         self._times_closed = 0
         _all.add(self)
 
@@ -52,14 +54,17 @@ class Sessions:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            while not self._unused and self._count >= self._most:
+            while not self._come() and not self._coming and self._count >= self._most:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return None
                 self._changed.wait(left)
             found = self._unused.pop()[1] if self._unused else None
-            self._count += found is None
+            in_its_place = self._coming.pop()[1] if not found and self._count >= self._most else None
+            self._count += found is None and in_its_place is None
         try:
+            if in_its_place:
+                in_its_place.close()
             return found or self._start()
         except BaseException:
             self._release(None)
@@ -68,25 +73,25 @@ class Sessions:
     def take_more(self, wanted: int, start: Callable[[], Session]) -> list[Session]:
         """Up to `wanted` sessions, for somebody who has one: as many as are unused and wait at their prompts.
 
-        If these are too few, others are started for the next time: by `start`, in a thread of its own. Not at the first
-        time, as there may be no other, and for a minute not after that has failed.
+        If these are too few, others are started for the next time: by `start`, in threads of their own. Not at the
+        first time, as there may be no other, and for a minute not after one could not be started or has ended unused.
         """
-        now = time.monotonic()
         with self._changed:
-            in_use = self._count - len(self._unused) - len(self._starters)
+            self._come()
             waiting = [each for each in self._unused if each[1].is_waiting()]
-            ended = [each for each in self._unused if each[1].has_ended]
-            lacking = wanted - (len(self._unused) - len(ended))
+            there = [*self._unused, *self._coming]
+            ended = [each for each in there if each[1].has_ended]
+            in_use = self._count - len(there) - self._starting
             taken = waiting[: max(min(wanted, self._most - 1 - in_use), 0)]
             self._unused = [each for each in self._unused if each not in taken and each not in ended]
+            self._coming = [each for each in self._coming if each not in ended]
             self._count -= len(ended)
             if ended:
                 self._start_none_for(_LATER)
                 self._changed.notify_all()
-            elif self._starts_after is None:
-                self._starts_after = now
-            elif now > self._starts_after and not self._starters:
-                self._start_more(min(lacking, self._most - 1 - self._count), start)
+            elif self._were_wanted and not self._starting and time.monotonic() > self._none_before:
+                self._start_more(min(wanted - len(there), self._most - 1 - self._count), start)
+            self._were_wanted = True
         for _, session in ended:
             session.close()
         return [session for _, session in taken]
@@ -105,20 +110,60 @@ class Sessions:
     def close(self) -> None:
         """End all sessions that nobody has at the moment."""
         with self._changed:
-            ended, self._unused = self._unused, []
-            self._count -= len(ended)
             self._times_closed += 1
-            starters = self._starters - {threading.current_thread()}
+        self._end(lambda _: True)
+        if not hasattr(_this_thread, "starts"):
+            with self._changed:
+                self._changed.wait_for(lambda: not self._starting, _STARTED)
+
+    def make_room(self) -> None:
+        """End sessions that nobody has: those that only make it faster at first, then all.
+
+        It is called again and again, as long as the host has no room for something else.
+        """
+        if hasattr(_this_thread, "starts"):
+            return  # what nobody waits for is not worth it
+        newest = max(self._unused, default=None, key=lambda each: each[0])
+        if self._unused or self._coming:
+            self._start_none_for(_MUCH_LATER)
+        if not self._end(lambda each: each is not newest):
+            self._end(lambda _: True)
+
+    def end_idle(self) -> None:
+        """End the sessions that have not been used for long."""
+        oldest = time.monotonic() - (self._idle or 0)
+        with self._changed:
+            self._timer = None
+        self._end(lambda each: each[0] <= oldest)
+        with self._changed:
+            if self._unused or self._coming:
+                self._watch()
+
+    def forget(self) -> None:
+        """In a forked child: begin anew, and leave the parent's sessions to the parent."""
+        for _, session in (*self._unused, *self._coming):
+            session.forget()
+        self._changed = threading.Condition()
+        self._unused, self._coming, self._count, self._starting, self._timer = [], [], 0, 0, None
+
+    def _come(self) -> bool:
+        """Make use of those that have come to their prompts by now; whether there is an unused session."""
+        come = [each for each in self._coming if each[1].is_waiting()]
+        self._unused[:0] = come
+        self._coming = [each for each in self._coming if each not in come]
+        return bool(self._unused)
+
+    def _end(self, is_over: Callable[[tuple[float, Session]], bool]) -> bool:
+        """End the sessions that nobody has and that are over; whether there were any."""
+        with self._changed:
+            ended = [each for each in (*self._unused, *self._coming) if is_over(each)]
+            self._unused = [each for each in self._unused if each not in ended]
+            self._coming = [each for each in self._coming if each not in ended]
+            self._count -= len(ended)
             self._changed.notify_all()
         for _, session in ended:
             session.close()
-        for each in starters:
-            each.join(_STARTED)
-
-    def make_room(self) -> None:
-        """End all sessions that nobody has: the host has no room for something else."""
-        self._start_none_for(_MUCH_LATER)
-        self.close()
+        return bool(ended)
 
     def _release(self, session: Session | None) -> None:
         with self._changed:
@@ -132,33 +177,38 @@ class Sessions:
     def _start_more(self, count: int, start: Callable[[], Session]) -> None:
         """Start `count` sessions, each in a thread of its own; they count from now on."""
         for _ in range(count):
-            starter = threading.Thread(target=self._start_one, args=(start, self._times_closed), daemon=True)
-            with contextlib.suppress(RuntimeError):  # there are as many threads as there may be, or Python ends
-                starter.start()
-                self._starters.add(starter)
-                self._count += 1
+            self._starting += 1
+            self._count += 1
+            try:  # a Ctrl-C in here does not stop the thread
+                threading.Thread(target=self._start_one, args=(start, self._times_closed), daemon=True).start()
+            except RuntimeError:  # there are as many threads as there may be, or Python ends
+                self._starting -= 1
+                self._count -= 1
 
     def _start_one(self, start: Callable[[], Session], times_closed: int) -> None:
         """Start a session for whoever takes it; it is ended if `close` has been called in the meantime."""
+        _this_thread.starts = True
+        session = None
         try:
             session = start()
         except Exception:  # noqa: BLE001  # nobody waits for it, so nobody is told
-            session = None
             self._start_none_for(_LATER)
         with self._changed:
-            self._starters.discard(threading.current_thread())
-            is_wanted = session and times_closed == self._times_closed
-            if session and is_wanted:
-                self._unused.insert(0, (time.monotonic(), session))  # the last to be taken
+            if session and times_closed == self._times_closed:
+                self._starting -= 1
+                self._coming.append((time.monotonic(), session))
+                self._changed.notify_all()
                 self._watch()
-            else:
-                self._count -= 1
-            self._changed.notify()
-        if session and not is_wanted:
+                return
+        if session:
             session.close()
+        with self._changed:
+            self._starting -= 1
+            self._count -= 1
+            self._changed.notify_all()
 
     def _start_none_for(self, seconds: float) -> None:
-        self._starts_after = max(self._starts_after or 0, time.monotonic() + seconds)
+        self._none_before = max(self._none_before, time.monotonic() + seconds)
 
     def _watch(self) -> None:
         """See to it that unused sessions end in time."""
@@ -166,28 +216,6 @@ class Sessions:
             self._timer = threading.Timer(self._idle, _end_idle, [weakref.ref(self)])
             self._timer.daemon = True
             self._timer.start()
-
-    def end_idle(self) -> None:
-        """End the sessions that have not been used for long."""
-        with self._changed:
-            self._timer = None
-            oldest = time.monotonic() - (self._idle or 0)
-            ended = [each for each in self._unused if each[0] <= oldest]
-            self._unused = [each for each in self._unused if each[0] > oldest]
-            self._count -= len(ended)
-            if self._unused:
-                self._watch()
-            self._changed.notify_all()
-        for _, session in ended:
-            session.close()
-
-    def forget(self) -> None:
-        """In a forked child: begin anew, and leave the parent's sessions to the parent."""
-        for _, session in self._unused:
-            session.forget()
-        self._changed = threading.Condition()
-        self._unused, self._count, self._timer = [], 0, None
-        self._starters = set()
 
 
 class Loan:
@@ -219,6 +247,9 @@ class Loan:
         self.sessions.remove(session)
         return self._lender.drop(session)
 
+
+_this_thread = threading.local()
+"""It `starts` a session that nobody waits for."""
 
 _all: weakref.WeakSet[Sessions] = weakref.WeakSet()
 

@@ -81,17 +81,17 @@ class Sessions:
             waiting = [each for each in self._unused if each[1].is_waiting()]
             there = [*self._unused, *self._coming]
             ended = [each for each in there if each[1].has_ended]
+            if ended:
+                self._start_none_for(_LATER)
+            elif self._were_wanted and not self._starting and time.monotonic() > self._none_before:
+                self._start_more(min(wanted - len(there), self._most - 1 - self._count), start)
+            self._were_wanted = True
             in_use = self._count - len(there) - self._starting
             taken = waiting[: max(min(wanted, self._most - 1 - in_use), 0)]
             self._unused = [each for each in self._unused if each not in taken and each not in ended]
             self._coming = [each for each in self._coming if each not in ended]
             self._count -= len(ended)
-            if ended:
-                self._start_none_for(_LATER)
-                self._changed.notify_all()
-            elif self._were_wanted and not self._starting and time.monotonic() > self._none_before:
-                self._start_more(min(wanted - len(there), self._most - 1 - self._count), start)
-            self._were_wanted = True
+            self._changed.notify_all()
         for _, session in ended:
             session.close()
         return [session for _, session in taken]
@@ -176,11 +176,12 @@ class Sessions:
 
     def _start_more(self, count: int, start: Callable[[], Session]) -> None:
         """Start `count` sessions, each in a thread of its own; they count from now on."""
-        for _ in range(count):
+        arguments = (start, self._times_closed)
+        for starter in [threading.Thread(target=self._start_one, args=arguments, daemon=True) for _ in range(count)]:
             self._starting += 1
             self._count += 1
             try:  # a Ctrl-C in here does not stop the thread
-                threading.Thread(target=self._start_one, args=(start, self._times_closed), daemon=True).start()
+                starter.start()
             except RuntimeError:  # there are as many threads as there may be, or Python ends
                 self._starting -= 1
                 self._count -= 1

@@ -719,6 +719,7 @@ def test_a_killed_program_leaves_nothing_here_or_there(sshd: Sshd, tmp_path: Pat
         f"script = 'echo $$ > {tmp_path}/pid; trap : TERM; sleep 60; sleep 60'\n"
         "threading.Thread(target=host.execute, args=['sh', '-c', script]).start()\n"
         f"while not os.path.exists('{tmp_path}/pid') or not open('{tmp_path}/pid').read(): time.sleep(0.01)\n"
+        "time.sleep(0.5)\n"  # until the keeper has been told of it, too
         "print(host._connected()._master.pid, host._connected()._socket, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

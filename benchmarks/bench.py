@@ -487,7 +487,8 @@ def row(
 
 
 def show(what: str, ours: float, peer: float, ratio: float, target: str) -> None:
-    print(f"| {what} | {ours * 1e3:.2f} ms | {peer * 1e3:.2f} ms | {ratio:.2f} | {target} |", flush=True)
+    digits = 2 if ratio >= 0.1 else 3
+    print(f"| {what} | {ours * 1e3:.2f} ms | {peer * 1e3:.2f} ms | {ratio:.{digits}f} | {target} |", flush=True)
 
 
 def median(function: Callable[[], object], rounds: int) -> float:

@@ -166,19 +166,16 @@ class Live:
             place, result = shares[session].judge(reply)
             if early and result.status:
                 early(place, result)
-        results = [Result(0, "", "")] * len(lines)
-        for share in sorted(
-            shares.values(), key=lambda share: len(share.lines) > len(share.results)
-        ):  # whole ones first
+        results: dict[int, Result] = {}
+        for share in sorted(shares.values(), key=lambda share: len(share.missing)):  # whole ones are given back first
             try:
                 found = self._concluded(share, loan, timeout)
             except _NothingReadError as error:
                 if len(shares) == 1:  # and nothing has been made of any result
                     raise
                 found = [self._lost(line, str(error)) for line in share.lines]
-            for place, result in zip(share.places, found, strict=True):
-                results[place] = result
-        return results
+            results.update(zip(share.places, found, strict=True))
+        return [results[place] for place in range(len(lines))]
 
     def _concluded(self, share: _Share, loan: Loan, timeout: float | None) -> list[Result]:
         """All the results of one live virsh, which is given back, or ended if it is of no more use.
@@ -229,6 +226,7 @@ class _Share:
 
     @property
     def missing(self) -> Sequence[Line]:
+        """The commands that have no result yet."""
         return self.lines[len(self.results) :]
 
     def judge(self, reply: prompt.Reply) -> tuple[int, Result]:

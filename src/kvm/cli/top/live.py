@@ -208,7 +208,8 @@ class Top(App[int]):
 
     def on_mount(self) -> None:
         self._events = asyncio.get_running_loop()
-        self._events.add_signal_handler(signal.SIGTERM, self.exit, 128 + signal.SIGTERM)
+        for ending in (signal.SIGTERM, signal.SIGHUP):  # an exception could end in a handler that forgets it
+            self._events.add_signal_handler(ending, self.exit, 128 + ending)
         self._table.focus()
         self.app_resume_signal.subscribe(self, self.action_redraw)
         self.set_interval(1, self._draw_if_late)

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that delays what goes through it, or lets it disappear.
+"""A TCP proxy on loopback that delays what goes through it, lets it disappear, or forgets its connections.
 
 As a program, `proxy.py PORT SECONDS`, it prints its own port, and ends with its input.
 """
@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import sys
 import threading
 import time
@@ -42,6 +43,10 @@ class Proxy:
         os.close(self._woken)
         os.close(self._wake)
 
+    def forget(self) -> None:
+        """Break every connection, and lose what is under way; others can be made at once."""
+        os.write(self._wake, b"f")
+
     def _run(self) -> None:
         """Read as fast as it comes and write when it is due, so that a delay does not make the link narrow."""
         while True:
@@ -50,7 +55,10 @@ class Proxy:
             reading: list[int | socket.socket] = [self._woken, self._listening, *self._open]
             ready = select.select(reading, [], [], wait)[0]
             if self._woken in ready:
-                return
+                if os.read(self._woken, 1) == b"x":
+                    return
+                self._break()
+                continue
             if self._listening in ready:
                 self._accept()
             for source in self._open & set(ready):
@@ -66,6 +74,13 @@ class Proxy:
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._under_way[each] = deque()
             self._open.add(each)
+
+    def _break(self) -> None:
+        for each in self._peers:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+            each.close()
+        for known in (self._peers, self._under_way, self._open):
+            known.clear()
 
     def _read(self, source: socket.socket) -> None:
         try:

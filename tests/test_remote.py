@@ -592,6 +592,26 @@ def test_an_action_that_was_under_way_is_reported_as_unknown(breakable: Sshd, li
         assert hypervisor.generic.uri() == libvirtd.uri
 
 
+def test_an_action_whose_echo_is_lost_on_its_way_back_is_not_repeated(
+    sshd: Sshd, proxy: Proxy, libvirtd: Libvirtd
+) -> None:
+    here = Hypervisor(unix.Local(), libvirtd.uri)
+
+    def break_when_done() -> None:
+        assert until(lambda: "gone" not in here.pool.list(all=True))
+        proxy.delay = 0
+        proxy.forget()
+
+    with through(sshd, proxy) as host, Hypervisor(host, libvirtd.uri) as hypervisor, ThreadPoolExecutor(1) as threads:
+        hypervisor.pool.define_as("gone", "dir", target="/tmp")
+        proxy.delay = 0.5
+        broken = threads.submit(break_when_done)
+        with pytest.raises(ConnectionLostError, match="whether pool-undefine was done is not known"):
+            hypervisor.pool.undefine("gone")
+        broken.result()
+        assert hypervisor.generic.uri() == libvirtd.uri
+
+
 def test_a_host_that_is_gone_is_said_so_by_its_name(breakable: Sshd, libvirtd: Libvirtd) -> None:
     with breakable.connect() as host, Hypervisor(host, libvirtd.uri) as hypervisor:
         hypervisor.generic.uri()

@@ -1,7 +1,8 @@
 """Runs commands through live virshes.
 
 What must not happen twice does not: after a lost connection a command that only reads is asked once more, an action
-never, unless it is known that the virsh that has ended had not read it.
+never, unless it is known that the virsh that has ended had not read it. That is known of a virsh that had ended before
+it was asked, and of one that ends while its host stays connected, since all that it printed is here then.
 """
 
 from __future__ import annotations
@@ -136,6 +137,9 @@ class Live:
         if session is None:
             return [_timed_out(line, timeout, begun=False) for line in lines]
         with Loan(sessions, session) as loan:
+            if not session.is_waiting() and session.has_prompted:  # it ended while nobody used it
+                loan.drop(session)
+                raise _NothingReadError(session.why_ended())
             self._take_more(loan, lines)
             return self._divided(lines, early, loan, timeout)
 
@@ -194,7 +198,7 @@ class Live:
             # it could not connect, or not even start; without the newline it was killed while it said so
             return [Result(code, "\n", last_words) for _ in lines]
         why = session.why_ended()
-        if not results and not session.is_reading:
+        if not results and not session.is_reading and (not session.loss or all(line.reads for line in lines)):
             raise _NothingReadError(why)
         return results + [self._lost(line, why) for line in missing]
 

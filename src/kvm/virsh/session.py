@@ -82,13 +82,18 @@ class Session:
             self._read(self._err)
         return self._conversation.last_words().decode("utf-8", "surrogateescape")
 
-    def why_ended(self) -> str:
-        """Why virsh ended without an error of its own: it was killed, or the connection to its host was lost."""
+    @property
+    def loss(self) -> unix.ConnectionLostError | None:
+        """The loss of the connection to its host, if this is how virsh ended: what it printed last may be lost, too."""
         try:
             self._process.conclude()
         except unix.ConnectionLostError as error:
-            return str(error)
-        return "Disconnected from virsh due to its end"
+            return error
+        return None
+
+    def why_ended(self) -> str:
+        """Why virsh ended without an error of its own: it was killed, or the connection to its host was lost."""
+        return str(self.loss or "Disconnected from virsh due to its end")
 
     def close(self) -> int:
         """End virsh, in good order if it does not take long; its return code."""

@@ -32,6 +32,7 @@ from kvm import CannotConnectError, ConnectionLostError, Hypervisor, KvmError, N
 from libvirtd import Libvirtd
 from proxy import Proxy
 from sshd import PASSWORD, SHELLS, Sshd, keygen, user
+from unix import connection
 
 system_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can let in other users, or by password")
 
@@ -523,6 +524,37 @@ def test_a_timeout_ends_also_what_had_begun_before_it_was_known_to(sshd: Sshd, p
         proxy.delay = 0
     pids = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
     assert until(lambda: all(map(is_gone, pids)))
+
+
+def test_a_ctrl_c_ends_what_had_begun_wherever_it_comes(
+    remote: unix.Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also between two of the digits that tell which process it is."""
+    remote.execute("true")
+    wait_for = connection._wait_for
+    waits: Iterator[int] = iter(())
+
+    def interrupted(*arguments: Any) -> list[int]:
+        if next(waits, None) == 0:
+            raise KeyboardInterrupt
+        return wait_for(*arguments)
+
+    monkeypatch.setattr(connection, "_wait_for", interrupted)
+    bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    for number in range(100):
+        waits = iter(range(number, -1, -1))
+        try:
+            process = remote.popen(["sh", "-c", f"echo $$ >> {tmp_path}/pids; exec sleep 60"])
+        except KeyboardInterrupt:
+            continue
+        break  # it came no more
+    waits = iter(())
+    process.end()
+    assert 10 < number < 99
+    assert until(lambda: all(map(is_gone, (tmp_path / "pids").read_text().split())))
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
 
 
 def test_a_socket_that_is_gone_leaves_what_runs_alone(remote: unix.Remote, tmp_path: Path) -> None:

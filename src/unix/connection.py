@@ -77,7 +77,7 @@ class Connection:
                 begun(self._master)
                 self._tell(f"{script.keeper(mark)}\n")
                 _skip_to(mark.encode(), [self._master.stdout], deadline, {})
-                self.facts = script.facts(_line(self._master.stdout, deadline))
+                self.facts = script.facts(_line(self._master.stdout, deadline, {}))
             except _TimeIsUpError:
                 reason = ssh.no_answer(destination, self._ssh_said())
                 self.close()
@@ -289,6 +289,7 @@ class RemoteProcess(Process):
         self._owner = os.getpid()
         self._waiting = threading.RLock()
         self._seen: dict[int, bytes] = {}
+        self._seen_behind: dict[int, bytes] = {}
         self._is_begun = False
         self._signal = 0
 
@@ -312,13 +313,19 @@ class RemoteProcess(Process):
             raise CannotStartError(126, self.words, os.strerror(errno.EACCES))
 
     def _read_marks(self, deadline: float | None) -> int:
-        """Read up to the marks; the state that they tell. Then it is known which process it is."""
+        """Read up to the marks; the state that they tell. Then it is known which process it is.
+
+        After an interruption it goes on where it was. A Ctrl-C can lose the byte that has just been read, too; that is
+        why the number of the process, to which signals will go, is there twice.
+        """
         _skip_to(self._mark.encode(), [self.stderr, self.stdout], deadline, self._seen)
-        pid, state = map(int, _line(self.stderr, deadline).split())
+        pid, state, same = map(int, _line(self.stderr, deadline, self._seen_behind).split())
+        if pid != same:
+            raise ValueError(f"the process may be {pid} or {same}")
         if state == 0:
             self.pid = pid
             self._connection.told("+", pid)
-        _line(self.stdout, deadline)
+        _line(self.stdout, deadline, self._seen_behind)
         return state
 
     def poll(self) -> int | None:
@@ -520,16 +527,18 @@ def _skip_to(mark: bytes, pipes: Collection[IO[bytes] | None], deadline: float |
             seen[descriptor] = (found + data)[-_CHUNK:]
 
 
-def _line(pipe: IO[bytes] | None, deadline: float | None) -> str:
-    """Read the rest of a line, and not a byte more."""
-    seen = b""
-    while pipe and not seen.endswith(b"\n"):
-        _wait_for([pipe.fileno()], deadline)
-        data = os.read(pipe.fileno(), 1)
+def _line(pipe: IO[bytes] | None, deadline: float | None, seen: dict[int, bytes]) -> str:
+    """Read the rest of a line, and not a byte more; it, too, can go on with what it has `seen`."""
+    if pipe is None:
+        return ""
+    descriptor = pipe.fileno()
+    while not (line := seen.get(descriptor, b"")).endswith(b"\n"):
+        _wait_for([descriptor], deadline)
+        data = os.read(descriptor, 1)
         if not data:
-            raise _EndedError(seen)
-        seen += data
-    return seen.decode("utf-8", "surrogateescape")
+            raise _EndedError(line)
+        seen[descriptor] = line + data
+    return line.decode("utf-8", "surrogateescape")
 
 
 def _rest(descriptor: int) -> bytes:

@@ -144,11 +144,12 @@ def command(
 ) -> str:
     """The line that prints the marks and then runs `words`, as `user` (None: as the one who is connected).
 
-    The `mark` is a line of its own. On standard error it is followed by the number of the process, and by 0 or what
-    prevents the command from being started: 126, 127, or 1 if there is no such user. Unless the command is `held`, it
-    has a session of its own, and a signal that ended it is told on standard error, as the mark, the signal's number
-    and a semicolon. It is `fed` if it gets an input, which then comes through a pipe: sshd's socket could not be
-    opened as /dev/stdin. With `named` its output goes through a pipe as well, to be opened as /dev/stdout.
+    The `mark` is a line of its own. On standard error it is followed by the number of the process, by 0 or what
+    prevents the command from being started (126, 127, or 1 if there is no such user), and by the number again. Unless
+    the command is `held`, it has a session of its own, and a signal that ended it is told on standard error, as the
+    mark, the signal's number and a semicolon. It is `fed` if it gets an input, which then comes through a pipe: sshd's
+    socket could not be opened as /dev/stdin. With `named` its output goes through a pipe as well, to be opened as
+    /dev/stdout.
     """
     line = _beginning(words, envs, user, remote)
     if held:
@@ -179,7 +180,7 @@ def for_terminal(words: Sequence[str], *, envs: Mapping[str, str], user: str | N
 
 
 def _marks(mark: str, state: str) -> str:
-    return f"printf '{mark}\\n'; printf '{mark} %s %s\\n' $$ {state} >&2; [ {state} = 0 ] || exit {state}"
+    return f"printf '{mark}\\n'; printf '{mark} %s %s %s\\n' $$ {state} $$ >&2; [ {state} = 0 ] || exit {state}"
 
 
 def _beginning(words: Sequence[str], envs: Mapping[str, str], user: str | None, remote: Facts) -> _Line:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import json
+import math
 import os
 import random
 import re
@@ -18,13 +20,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 import unix
 from conftest import Estate
 from kvm import CannotConnectError, CommandTimeoutError, ConnectionLostError, Hypervisor, KvmError, NotFoundError
-from kvm.virsh import manners
+from kvm.virsh import manners, sessions
 from kvm.virsh.command import Command
 from kvm.virsh.process import OneProcessEach
 from libvirtd import Libvirtd
@@ -419,6 +423,77 @@ def test_a_daemon_that_stands_still_is_a_timeout_that_leaves_an_action_unknown(d
             with pytest.raises(CommandTimeoutError, match=r"within 0\.3 s$"):
                 hypervisor.generic.nodeinfo()
         assert hypervisor.generic.nodeinfo()["cpus"] == os.cpu_count()
+
+
+@system_only
+def test_whatever_a_virsh_had_been_given_before_the_time_was_up_may_have_been_done(daemon: Libvirtd) -> None:
+    with Hypervisor(unix.Local(), daemon.uri) as hypervisor:
+        hypervisor.generic.uri()
+        with daemon.stopped(), hypervisor.set_controls(timeout=0.3), hypervisor.pipeline() as pipe:
+            pipe.domain.destroy("x")
+            pipe.generic.uri()
+            pipe.domain.undefine("x")
+            destroyed, uri, undefined = map(str, pipe.execute(raise_on_error=False))
+    assert destroyed.endswith("whether destroy was done is not known")
+    assert uri.endswith("within 0.3 s")
+    assert undefined.endswith("whether undefine was done is not known")
+
+
+def test_no_limit_can_be_given_as_infinity(libvirtd: Libvirtd) -> None:
+    with Hypervisor(unix.Local(timeout=math.inf), libvirtd.uri) as hypervisor:
+        assert hypervisor.generic.uri() == libvirtd.uri
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_ctrl_c_loses_no_virsh_s_place_wherever_it_comes(libvirtd: Libvirtd, is_there: bool) -> None:
+    with Hypervisor(unix.Local(), libvirtd.uri, sessions=1) as hypervisor:
+        for number in itertools.count():
+            if not is_there:
+                hypervisor.close()
+            with contextlib.suppress(KeyboardInterrupt), interrupted_at(number, sessions.__file__):
+                hypervisor.generic.uri()
+                break
+            with hypervisor.set_controls(timeout=20):
+                assert hypervisor.generic.uri() == libvirtd.uri
+    assert number > 15
+
+
+@contextlib.contextmanager
+def interrupted_at(number: int, file: str) -> Iterator[None]:
+    """A block that a Ctrl-C interrupts before so many lines of a file have run."""
+    left = number
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename == file and event == "line":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace if frame.f_code.co_filename == file or event == "call" else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def test_where_no_thread_can_be_started_any_more_virsh_still_answers(
+    libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a function that Python calls at its end."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with Hypervisor(unix.Local(), libvirtd.uri, sessions=1) as hypervisor:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with hypervisor.set_controls(timeout=20):
+            assert hypervisor.generic.uri() == libvirtd.uri
+            assert hypervisor.generic.uri() == libvirtd.uri
 
 
 def test_a_virsh_that_died_while_unused_is_replaced_also_for_an_action(libvirtd: Libvirtd) -> None:

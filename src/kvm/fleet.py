@@ -564,7 +564,7 @@ class _Work(Generic[T]):
 
     def _limit(self) -> float | None:
         """The limit of a command: that of the work, or that of the host if it is less."""
-        limits = [self._timeout, cast(float | None, self._hypervisor.get_control("timeout"))]
+        limits = [self._timeout, self._hypervisor.host.time_limit()]
         return min((limit for limit in limits if limit), default=None)
 
 

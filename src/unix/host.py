@@ -80,7 +80,7 @@ class Host(ABC):
             process = self._start(words_of(argv), stdin=data is not None)
         except CannotStartError as error:
             return Result(error.return_code, decode(b""), decode(error.said))
-        return_code, stdout, stderr = finish(process, data, self._timeout())
+        return_code, stdout, stderr = finish(process, data, self.time_limit())
         return Result(return_code, decode(stdout), decode(stderr))
 
     def stream(
@@ -113,7 +113,7 @@ class Host(ABC):
         except CannotStartError as error:
             return Result(error.return_code, decode(b""), decode(error.said))
         kept: list[bytes] = []
-        return_code, stderr = stream(process, pieces or (), take or kept.append, self._timeout(), heed)
+        return_code, stderr = stream(process, pieces or (), take or kept.append, self.time_limit(), heed)
         return Result(return_code, decode(b"".join(kept)), decode(stderr))
 
     def popen(self, argv: Sequence[Argument], *, terminal: bool = False) -> Process:
@@ -154,7 +154,7 @@ class Host(ABC):
                     yield name, decode(line)
                 yield "status", process.returncode == 0
 
-        started = stream(self._timeout())
+        started = stream(self.time_limit())
         next(started)
         return started
 
@@ -170,7 +170,7 @@ class Host(ABC):
             process = self._start(self._words(command, args, options), terminal=True)
         except CannotStartError as error:
             return Result(error.return_code, decode(b""), decode(error.said))
-        return Result(attend(process, self._timeout()), decode(b""), decode(b""))
+        return Result(attend(process, self.time_limit()), decode(b""), decode(b""))
 
     def when_full(self, make_room: Callable[[], object]) -> None:  # noqa: B027  # most hosts are never full
         """Have a method called as long as a command waits for room on the host, as sshd's MaxSessions may have it wait.
@@ -205,7 +205,11 @@ class Host(ABC):
 
     @abstractmethod
     def write(self, path: Path, data: bytes | str) -> None:
-        """Make `data` (text in UTF-8) the content of the file: all of it, or the file stays as it was."""
+        """Make `data` (text in UTF-8) the content of the file: all of it, or the file stays as it was.
+
+        Unless it is another user's, or its directory may not be written to: then no other file can take its place, it
+        is written where it is, and what was written before an error stays.
+        """
 
     @abstractmethod
     def exists(self, path: Path) -> bool:
@@ -264,8 +268,8 @@ class Host(ABC):
             shell=controls["shell"],
         )
 
-    def _timeout(self) -> float | None:
-        """The limit in seconds, or None for no limit."""
+    def time_limit(self) -> float | None:
+        """The seconds that a command may take, as the control ``timeout`` has it; None if there is no limit."""
         seconds = cast(float | None, self.get_control("timeout"))
         return seconds if seconds and seconds != math.inf else None
 

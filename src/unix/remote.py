@@ -156,7 +156,7 @@ class Remote(FilesByCommand):
         from unix.connection import Connection
 
         asked = time.monotonic()
-        if not self._connecting.acquire(timeout=self._timeout() or -1):
+        if not self._connecting.acquire(timeout=self.time_limit() or -1):
             raise ConnectError(f"cannot connect to {self}: another thread is still trying to")
         try:
             destination, connection = self._destination, self._connection
@@ -200,7 +200,7 @@ class Remote(FilesByCommand):
         if logger := listener("unix"):
             logger.debug("%s: start %s", self, words)
         controls = cast(Controls, self.controls)
-        timeout = self._timeout()
+        timeout = self.time_limit()
         for _ in range(2):  # what was gone before the command was given to it can be replaced
             connection = self._connected()
             envs = dict(controls["envs"])

@@ -121,7 +121,7 @@ class Live:
 
     def _try(self, lines: Sequence[Line], early: Early | None) -> list[Result]:
         """The results that one live virsh has for commands; `_NothingReadError` if it had ended before."""
-        timeout = cast(float | None, self._host.get_control("timeout")) or None
+        timeout = self._host.time_limit()
         sessions = self._here()
         try:
             session = sessions.take(timeout)
@@ -135,7 +135,7 @@ class Live:
         except unix.ConnectError as error:
             return [unreached(error) for _ in lines]
         if session is None:
-            return [_timed_out(line, timeout, begun=False) for line in lines]
+            return [_timed_out(line, timeout, has_begun=False) for line in lines]
         with Loan(sessions, session) as loan:
             if not session.is_waiting() and session.has_prompted:  # it ended while nobody used it
                 loan.drop(session)
@@ -193,7 +193,7 @@ class Live:
         last_words = session.last_words() if session.has_ended else ""
         code = loan.drop(session)
         if not session.has_ended:
-            return results + [_timed_out(line, timeout, begun=line is missing[0]) for line in missing]
+            return results + [_timed_out(line, timeout, has_begun=True) for line in missing]  # virsh may have done any
         if not session.has_prompted and last_words.strip() and last_words.endswith("\n"):
             # it could not connect, or not even start; without the newline it was killed while it said so
             return [Result(code, "\n", last_words) for _ in lines]
@@ -289,8 +289,8 @@ def _thing(line: Line) -> str:
     return line.words[1] if len(line.words) > 1 and "=" in line.words[1] else ""
 
 
-def _timed_out(line: Line, timeout: float | None, *, begun: bool) -> Result:
-    return timed_out(timeout or 0, unknown(line.name) if begun and not line.reads else "")
+def _timed_out(line: Line, timeout: float | None, *, has_begun: bool) -> Result:
+    return timed_out(timeout or 0, unknown(line.name) if has_begun and not line.reads else "")
 
 
 def _close(sessions: Mapping[object, Sessions]) -> None:

@@ -53,7 +53,7 @@ class OneProcessEach:
 
     def run_job(self, words: Sequence[str], data: bytes | None, job: Job, outside: Outside) -> Result:
         """Run virsh with the words of a command that is a job, which `outside` sees as well."""
-        timeout = cast(float | None, self._host.get_control("timeout")) or None
+        timeout = self._host.time_limit()
         watch = Watch(job, outside, timeout, asks=job.is_silent(words[0]))
         pieces = None if data is None else (data,)
 
@@ -118,7 +118,7 @@ class OneProcessEach:
 
     def _watched(self, argv: Sequence[str], descriptor: int, advance: Callable[[int], None]) -> Result:
         """Run virsh, which has our file, and tell how far it is in it."""
-        timeout = cast(float | None, self._host.get_control("timeout")) or math.inf
+        timeout = self._host.time_limit() or math.inf
         deadline = time.monotonic() + timeout
         try:
             process = self._host.popen(argv)
@@ -179,7 +179,7 @@ def _noted(error: BaseException, name: str, outside: Outside, *, has_begun: bool
     """Abort a job whose virsh has been ended by `error`, and note what has become of it."""
     if not has_begun:
         return
-    note = f"whether {name} was done is not known"
+    note = unknown(name).removeprefix("; ")
     with contextlib.suppress(NotAbortedError, errors.KvmError):
         if outside.abort().status:
             note = "libvirt was told to abort it"

@@ -5,16 +5,19 @@ for the next time, and lent when they have come to their prompts, which they may
 clients beyond its limit). One is always left for other threads.
 
 A forked child starts its own: it never touches those of its parent.
+
+What counts is what there is: a session that a Ctrl-C has lost anywhere is collected, and takes no place any more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from kvm.virsh.session import Session
@@ -24,6 +27,9 @@ _LATER = 60.0
 
 _MUCH_LATER = 600.0
 """The same where the host had no room for something else."""
+
+_LOST = 1.0
+"""Seconds after which somebody who waits for a session looks again, as what a Ctrl-C has lost tells nobody."""
 
 _STARTED = 2.0
 """Seconds for which `Sessions.close` waits for those that are being started."""
@@ -39,8 +45,8 @@ class Sessions:
         self._changed = threading.Condition()
         self._unused: list[tuple[float, Session]] = []
         self._coming: list[tuple[float, Session]] = []  # that nobody has seen at their prompts
-        self._starting = 0
-        self._count = 0  # of all: in use, unused, coming, being started
+        self._starting: set[_Start] = set()
+        self._places: weakref.WeakSet[Session | _Start] = weakref.WeakSet()
         self._timer: threading.Timer | None = None
         self._were_wanted = False
         self._none_before = 0.0
@@ -52,23 +58,26 @@ class Sessions:
 
         It may have ended while it was not used. It must be given back, to `give` or to `drop`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         with self._changed:
-            while not self._come() and not self._coming and self._count >= self._most:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+            while not self._come() and not self._coming and self._is_full:
+                left = deadline - time.monotonic()
+                if left <= 0:
                     return None
-                self._changed.wait(left)
-            found = self._unused.pop()[1] if self._unused else None
-            in_its_place = self._coming.pop()[1] if not found and self._count >= self._most else None
-            self._count += found is None and in_its_place is None
+                self._changed.wait(min(left, _LOST))
+            if self._unused:
+                return self._unused.pop()[1]
+            replaced = self._coming.pop()[1] if self._is_full else None
+            start = _Start()
+            self._places.add(start)
         try:
-            if in_its_place:
-                in_its_place.close()
-            return found or self._start()
-        except BaseException:
-            self._release(None)
-            raise
+            if replaced:
+                self.drop(replaced)
+            session = self._start()
+            self._places.add(session)
+            return session
+        finally:
+            self._leave(start)
 
     def take_more(self, wanted: int, start: Callable[[], Session]) -> list[Session]:
         """Up to `wanted` sessions, for somebody who has one: as many as are unused and wait at their prompts.
@@ -78,34 +87,36 @@ class Sessions:
         """
         with self._changed:
             self._come()
-            waiting = [each for each in self._unused if each[1].is_waiting()]
             there = [*self._unused, *self._coming]
             ended = [each for each in there if each[1].has_ended]
             if ended:
                 self._start_none_for(_LATER)
             elif self._were_wanted and not self._starting and time.monotonic() > self._none_before:
-                self._start_more(min(wanted - len(there), self._most - 1 - self._count), start)
+                self._start_more(min(wanted - len(there), self._most - 1 - len(self._places)), start)
             self._were_wanted = True
-            in_use = self._count - len(there) - self._starting
-            taken = waiting[: max(min(wanted, self._most - 1 - in_use), 0)]
-            self._unused = [each for each in self._unused if each not in taken and each not in ended]
-            self._coming = [each for each in self._coming if each not in ended]
-            self._count -= len(ended)
-            self._changed.notify_all()
+            self._unlist(ended)
         for _, session in ended:
-            session.close()
-        return [session for _, session in taken]
+            self.drop(session)
+        with self._changed:
+            in_use = len(self._places) - len(self._unused) - len(self._coming) - len(self._starting)
+            waiting = [each for each in self._unused if each[1].is_waiting()]
+            taken = waiting[: max(min(wanted, self._most - 1 - in_use), 0)]
+            self._unlist(taken)
+            return [session for _, session in taken]
 
     def give(self, session: Session) -> None:
         """Take back a session that is in order."""
-        self._release(session)
+        with self._changed:
+            self._unused.append((time.monotonic(), session))
+            self._changed.notify()
+            self._watch()
 
     def drop(self, session: Session) -> int:
         """End a session that is of no more use; the return code of its virsh."""
         try:
             return session.close()
         finally:
-            self._release(None)
+            self._leave(session)
 
     def close(self) -> None:
         """End all sessions that nobody has at the moment."""
@@ -136,15 +147,19 @@ class Sessions:
             self._timer = None
         self._end(lambda each: each[0] <= oldest)
         with self._changed:
-            if self._unused or self._coming:
-                self._watch()
+            self._watch()
 
     def forget(self) -> None:
         """In a forked child: begin anew, and leave the parent's sessions to the parent."""
         for _, session in (*self._unused, *self._coming):
             session.forget()
         self._changed = threading.Condition()
-        self._unused, self._coming, self._count, self._starting, self._timer = [], [], 0, 0, None
+        self._places = weakref.WeakSet()
+        self._unused, self._coming, self._starting, self._timer = [], [], set(), None
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._places) >= self._most
 
     def _come(self) -> bool:
         """Make use of those that have come to their prompts by now; whether there is an unused session."""
@@ -157,36 +172,34 @@ class Sessions:
         """End the sessions that nobody has and that are over; whether there were any."""
         with self._changed:
             ended = [each for each in (*self._unused, *self._coming) if is_over(each)]
-            self._unused = [each for each in self._unused if each not in ended]
-            self._coming = [each for each in self._coming if each not in ended]
-            self._count -= len(ended)
-            self._changed.notify_all()
+            self._unlist(ended)
         for _, session in ended:
-            session.close()
+            self.drop(session)
         return bool(ended)
 
-    def _release(self, session: Session | None) -> None:
+    def _unlist(self, those: Sequence[tuple[float, Session]]) -> None:
+        """Take sessions off the lists of those that nobody has."""
+        self._unused = [each for each in self._unused if each not in those]
+        self._coming = [each for each in self._coming if each not in those]
+
+    def _leave(self, place: Session | _Start) -> None:
         with self._changed:
-            if session:
-                self._unused.append((time.monotonic(), session))
-                self._watch()
-            else:
-                self._count -= 1
-            self._changed.notify()
+            self._places.discard(place)
+            self._changed.notify_all()
 
     def _start_more(self, count: int, start: Callable[[], Session]) -> None:
         """Start `count` sessions, each in a thread of its own; they count from now on."""
-        arguments = (start, self._times_closed)
-        for starter in [threading.Thread(target=self._start_one, args=arguments, daemon=True) for _ in range(count)]:
-            self._starting += 1
-            self._count += 1
+        for place in [_Start() for _ in range(count)]:
+            arguments = (start, place, self._times_closed)
+            starter = threading.Thread(target=self._start_one, args=arguments, daemon=True)
+            self._starting.add(place)
+            self._places.add(place)
             try:  # a Ctrl-C in here does not stop the thread
                 starter.start()
             except RuntimeError:  # there are as many threads as there may be, or Python ends
-                self._starting -= 1
-                self._count -= 1
+                self._starting.discard(place)
 
-    def _start_one(self, start: Callable[[], Session], times_closed: int) -> None:
+    def _start_one(self, start: Callable[[], Session], place: _Start, times_closed: int) -> None:
         """Start a session for whoever takes it; it is ended if `close` has been called in the meantime."""
         _this_thread.starts = True
         session = None
@@ -196,27 +209,36 @@ class Sessions:
             self._start_none_for(_LATER)
         with self._changed:
             if session and times_closed == self._times_closed:
-                self._starting -= 1
+                self._places.add(session)
                 self._coming.append((time.monotonic(), session))
-                self._changed.notify_all()
+                self._starting.discard(place)
+                self._leave(place)
                 self._watch()
                 return
         if session:
             session.close()
         with self._changed:
-            self._starting -= 1
-            self._count -= 1
-            self._changed.notify_all()
+            self._starting.discard(place)
+            self._leave(place)
 
     def _start_none_for(self, seconds: float) -> None:
         self._none_before = max(self._none_before, time.monotonic() + seconds)
 
     def _watch(self) -> None:
         """See to it that unused sessions end in time."""
-        if self._idle is not None and self._timer is None:
-            self._timer = threading.Timer(self._idle, _end_idle, [weakref.ref(self)])
-            self._timer.daemon = True
-            self._timer.start()
+        there = [*self._unused, *self._coming]
+        if self._idle is None or self._timer or not there:
+            return
+        oldest = min(since for since, _ in there)
+        timer = threading.Timer(max(oldest + self._idle - time.monotonic(), 0), _end_idle, [weakref.ref(self)])
+        timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # Python ends, and all virshes with it
+            timer.start()
+            self._timer = timer
+
+
+class _Start:
+    """A session that is being started."""
 
 
 class Loan:

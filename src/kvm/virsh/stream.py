@@ -136,8 +136,7 @@ class Stream:
             self._thread.join()
 
     def _await_registration(self) -> None:
-        timeout = self._host.get_control("timeout") or None
-        assert timeout is None or isinstance(timeout, int | float)
+        timeout = self._host.time_limit()
         begun = time.monotonic()
         with self._changed:
             while not self._is_registered and not self._is_over:

@@ -6,7 +6,6 @@ It ends at once when it is cancelled: qemu-img has nothing that it would have to
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import selectors
@@ -34,8 +33,8 @@ def watched(
 
     if cancel is not None and cancel.is_set():
         raise WasCancelledError
-    seconds = cast(float | None, host.get_control("timeout"))
-    deadline = time.monotonic() + seconds if seconds and seconds != math.inf else None
+    seconds = host.time_limit()
+    deadline = None if seconds is None else time.monotonic() + seconds
     try:
         started = host.popen(words)
     except FileNotFoundError as error:

@@ -44,9 +44,13 @@ Subsystem sftp internal-sftp
 
 
 class Sshd:
-    """A running sshd. `port` is where it listens, `key` a key that it lets in, `known_hosts` has its own."""
+    """A running sshd. `port` is where it listens, `key` a key that it lets in, `known_hosts` has its own.
 
-    def __init__(self, *config: str) -> None:
+    `config` are lines of its configuration; `sh` is what is /bin/sh there, if root runs it.
+    """
+
+    def __init__(self, *config: str, sh: str = "/bin/sh") -> None:
+        self.sh = Path(sh).resolve()
         self.home = Path(tempfile.mkdtemp(prefix="sshd-"))
         self.home.chmod(0o755)
         self.port = free_port()
@@ -72,6 +76,7 @@ class Sshd:
         daemon = [shutil.which("sshd", path="/usr/sbin:/sbin") or "sshd", "-D", "-e", "-f", str(self.home / "config")]
         if self.is_system:
             mounts = [f"mount --bind {self.home}/{name} /etc/{name}" for name in ("passwd", "shadow")]
+            mounts.append(f"mount --bind {self.sh} {Path('/bin/sh').resolve()}")
             script = " && ".join([*mounts, "mkdir -p /run/sshd", 'exec "$@"'])
             daemon = ["unshare", "--mount", "--propagation=slave", "sh", "-c", script, "sh", *daemon]
         with (self.home / "log").open("ab") as log:

@@ -464,6 +464,33 @@ def test_a_terminal_is_handed_over(sshd: Sshd, tmp_path: Path) -> None:
     assert shown.split()[-1] == "5"
 
 
+@system_only
+def test_a_login_shell_that_times_out_ends_nothing(tmp_path: Path) -> None:
+    """Where /bin/sh is bash, which has TMOUT for the time that `read` may take."""
+    sshd = Sshd(sh="/bin/bash")
+    try:
+        (sshd.home / "users" / "tbash" / ".bashrc").write_text("export TMOUT=1\n")
+        with sshd.connect(username="tbash") as host:
+            assert host.execute("sh", "-c", '[ -n "$BASH_VERSION" ] && sleep 3 && echo done').stdout == "done\n"
+            assert host.execute("sh", "-c", "echo $TMOUT").stdout == "1\n"
+    finally:
+        sshd.remove()
+
+
+@system_only
+def test_what_login_scripts_print_later_ends_nothing(sshd: Sshd) -> None:
+    script = sshd.home / "users" / "tbash" / ".bashrc"
+    script.write_text("(sleep 0.5; echo late) &\n")
+    try:
+        with sshd.connect(username="tbash") as host, ThreadPoolExecutor(1) as threads:
+            done = threads.submit(host.execute, "sh", "-c", "sleep 1.5; echo done")
+            time.sleep(1)
+            assert host.execute("echo", "two").stdout.startswith("two\n")
+            assert "done\n" in done.result().stdout
+    finally:
+        script.unlink()
+
+
 # -- losses
 
 
@@ -499,6 +526,17 @@ def test_a_command_under_way_is_lost_with_the_connection_and_not_repeated(
         assert host.execute("echo", "again").stdout == "again\n"
         (pid,) = (tmp_path / "ran").read_text().split()
         assert until(lambda: is_gone(pid))
+
+
+def test_what_is_ended_with_its_connection_counts_as_lost(remote: unix.Remote) -> None:
+    by_its_own_hand = remote.execute("sh", "-c", "kill -TERM $$")
+    assert by_its_own_hand.return_code == -signal.SIGTERM
+    with ThreadPoolExecutor(1) as threads:
+        lost = threads.submit(remote.execute, "sh", "-c", "echo half; sleep 60")
+        time.sleep(0.5)
+        remote.disconnect()
+        with pytest.raises(unix.ConnectionLostError, match=r"sh was ended with the connection to 127\.0\.0\.1"):
+            lost.result()
 
 
 def test_a_network_that_goes_silent_is_found_out_by_keepalives(sshd: Sshd, proxy: Proxy) -> None:

@@ -1,5 +1,6 @@
 """Files of a host: any name, any content, all or nothing."""
 
+import gc
 import os
 import stat
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import unix
 from unix import Host, Local
 
 NAMES = ["plain", "two  words", " leading", "-rf", "new\nline", "漢字😀", "quote'\"", "$(id)", "back\\slash", "\udcff"]
@@ -74,6 +76,13 @@ def test_writing_through_a_symbolic_link_keeps_the_link(host: Host, tmp_path: Pa
     host.write(str(tmp_path / "link"), "after")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text() == "after"
+
+
+def test_a_write_that_cannot_begin_says_why_and_nothing_else(host: Host, tmp_path: Path) -> None:
+    for path in (tmp_path / "no" / "file", "with a \0", ""):
+        with pytest.raises((OSError, ValueError, unix.UnixError)):
+            host.write(path, b"x")
+        gc.collect()  # what is said of an object that cannot be removed fails the test
 
 
 def test_writing_to_a_device_writes_to_the_device(host: Host) -> None:

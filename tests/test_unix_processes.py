@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,20 @@ def test_a_held_process_has_three_binary_pipes_and_ends_with_its_block(host: Hos
         assert process.stderr.readline() == b"err\n"
     assert process.returncode is not None
     assert until(lambda: not processes_of_session(process.pid))
+
+
+def test_a_process_can_be_ended_while_another_thread_waits_for_it(host: Host) -> None:
+    process = host.popen(["sleep", "60"])
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(process.wait)
+        time.sleep(0.2)
+        started = time.monotonic()
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        code = process.end()
+        assert time.monotonic() - started < 10
+        assert waiting.result() == code != 0
 
 
 @pytest.mark.parametrize("reap", [True, False])

@@ -15,13 +15,14 @@ import os
 import re
 import secrets
 import select
+import signal
 import socket
 import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import IO
+from typing import IO, cast
 
 from unix import mux, script, ssh
 from unix.errors import ConnectError, ConnectionLostError, UnixError, UserError
@@ -35,6 +36,9 @@ _PATIENCE = {False: 5, True: 600}
 
 _POLITE = 0.5
 """Seconds of waiting for room until those who do not use theirs are asked for it; at most half of the time there is."""
+
+_ENDS = (signal.SIGTERM, signal.SIGKILL)
+"""The signals with which the keeper ends what runs."""
 
 _LATE = 60.0
 """Seconds after which a command that was sent and has not begun will not begin any more."""
@@ -91,13 +95,19 @@ class Connection:
             except BaseException:
                 self.close()
                 raise
+            os.set_blocking(cast(IO[bytes], self._master.stdout).fileno(), False)
             self._said_before = os.fstat(self._said.fileno()).st_size
             _all.add(self)
 
     @property
     def is_alive(self) -> bool:
-        """Whether ssh and the keeper at its other end are there; the keeper says nothing any more until it ends."""
+        """Whether ssh and the keeper at its other end are there."""
         return self._master.poll() is None and not _has_ended(self._master.stdout)
+
+    @property
+    def has_ended_all(self) -> bool:
+        """Whether the keeper was made to end all that runs, or has ended itself."""
+        return self._is_closed or not self.is_alive
 
     def is_lost(self) -> bool:
         """Whether the connection has ended, or is about to: its pipes end a moment before it does."""
@@ -336,13 +346,19 @@ class RemoteProcess(Process):
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None and self._owner != os.getpid():
             self.forget()
-        with self._waiting:
+        begun = time.monotonic()
+        if not self._waiting.acquire(timeout=-1 if timeout is None else timeout):  # another thread waits for its end
+            raise TimeoutExpired(self.words, timeout or 0)
+        try:
             if self.returncode is None:
-                self.returncode = self._session.exit_status(timeout, self.words)
+                left = None if timeout is None else max(timeout - (time.monotonic() - begun), 0)
+                self.returncode = self._session.exit_status(left, self.words)
                 self._connection.ended()
                 if self.pid:
                     self._connection.told("-", self.pid)
             return self.returncode
+        finally:
+            self._waiting.release()
 
     def end(self, grace: float = GRACE) -> int:
         if self._owner != os.getpid():
@@ -370,8 +386,11 @@ class RemoteProcess(Process):
         if self.pid:
             with contextlib.suppress(TimeoutExpired):
                 self.wait(grace + 1)
-        self._session.close()
-        return self.wait()
+        self._session.leave()
+        try:
+            return self.wait()
+        finally:
+            self._session.close()
 
     def go_on(self) -> None:
         """Send the process the signal USR1."""
@@ -396,6 +415,9 @@ class RemoteProcess(Process):
         return before + behind[found.end() :]
 
     def conclude(self) -> None:
+        if self._signal in _ENDS and self._connection.has_ended_all:
+            where = self._connection.destination
+            raise ConnectionLostError(f"{self.words[0]} was ended with the connection to {where}, which was closed")
         if self._session.status is None:
             if self._connection.is_lost():
                 raise self._connection.lost()
@@ -452,8 +474,12 @@ class _Session:
             self.close()
         return 255 if self.status is None else self.status
 
+    def leave(self) -> None:
+        """Leave the session, whatever goes on in it; who waits for its end has no longer to."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        """Leave the session, whatever goes on in it."""
         self._socket.close()
 
     def _open(self, deadline: float | None) -> None:
@@ -554,12 +580,15 @@ def _rest(descriptor: int) -> bytes:
 
 
 def _has_ended(pipe: IO[bytes] | None) -> bool:
-    """Whether there is something to read where there is nothing any more but the end."""
-    poll = select.poll()
+    """Whether a pipe that does not block has come to its end; what login scripts still print into it is dropped."""
     if pipe is None or pipe.closed:
         return True
-    poll.register(pipe.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    try:
+        while os.read(pipe.fileno(), _CHUNK):
+            pass
+    except BlockingIOError:
+        return False
+    return True
 
 
 _leaving: list[LocalProcess] = []

@@ -31,7 +31,8 @@ class FilesByCommand(Host):
         """As `Host.open`, for ``'r'``, ``'w'``, ``'x'`` and ``'a'``: files are read and written from beginning to end.
 
         What is written to ``'w'`` and ``'x'`` becomes the file when it is closed, all of it; not if the block ends with
-        an exception, or the connection breaks.
+        an exception, or the connection breaks. Where no other file can take its place (see `write`) it is written where
+        it is.
         """
         kind = mode.replace("b", "")
         if kind == "r":
@@ -39,7 +40,7 @@ class FilesByCommand(Host):
                 BinaryIO, io.BufferedReader(_Reading(self._file_process(_READ, path, stdin=False), path), 1 << 16)
             )
         if kind in ("w", "x", "a"):
-            return cast(BinaryIO, _Writing(self, path, kind))
+            return cast(BinaryIO, _Writing(self._file_process(_WRITE, path, kind, stdin=True), path))
         raise ValueError(f"a file of {self} is opened with 'r', 'w', 'x' or 'a', not with {mode!r}")
 
     def write(self, path: Path, data: bytes | str) -> None:
@@ -206,10 +207,10 @@ class _Reading(io.RawIOBase):
 class _Writing(io.RawIOBase):
     """A file that is being written: beside its place, and put there when it is closed."""
 
-    def __init__(self, host: FilesByCommand, path: Path, kind: str) -> None:
+    def __init__(self, process: Process, path: Path) -> None:
+        self._process = process
         self._path = path
         self._size = 0
-        self._process = host._file_process(_WRITE, path, kind, stdin=True)
         try:
             self._is_beside = self._told() != ""
         except BaseException:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from unix.words import encode
 
-BOOT = "exec /bin/sh -c 'IFS= read -r unix_line; eval \"$unix_line\"'"
+BOOT = "exec /bin/sh -c 'IFS= TMOUT= read -r unix_line; eval \"$unix_line\"'"
 """The command for every login shell: sh, bash, zsh, fish, csh."""
 
 LONGEST = 1 << 20
@@ -42,6 +42,7 @@ unix_locales=$(locale -a 2> /dev/null | tr '\n' ,)
 
 _KEEPER = """
 trap '' HUP INT PIPE TERM
+unset TMOUT  # or bash would take a quiet time for the end of the input
 groups=
 without() { left=; for each in $groups; do [ $each = $1 ] || left="$left $each"; done; groups=$left; }
 signal() { kill -$1 $2 || sudo -n kill -$1 -- $2; }

@@ -1,5 +1,6 @@
 """Commands run, are fed, read, timed and ended; nothing of them stays behind."""
 
+import getpass
 import os
 import pickle
 import signal
@@ -237,6 +238,25 @@ def test_a_reader_that_takes_its_time_is_no_timeout(host: Host) -> None:
 def test_a_long_line_comes_whole(host: Host) -> None:
     name, line = next(host.iter("sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' a; echo"))
     assert (name, len(line)) == ("stdout", 20_000_000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("words", [["x'" * 50] * 2000, ["日\n" * 9000], ["x" * 131_000, "", "y" * 131_000]])
+@pytest.mark.parametrize("su", [None, "nobody"])
+def test_a_long_command_line_arrives_whole(host: Host, words: list[str], su: str | None) -> None:
+    if su and os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with host.set_controls(su=su, envs={"A": "é" * 10_000, "LC_ALL": "C.UTF-8"}):
+        told = host.execute("sh", "-c", 'printf "%s\\0" "$@" "$A"; id -un >&2; exit 3', "sh", *words)
+        assert told.stdout == "\0".join([*words, "é" * 10_000, ""])
+        assert (told.stderr, told.return_code) == (f"{su or getpass.getuser()}\n", 3)
+        assert host.run(["sh", "-c", "cat; kill -9 $$", "sh", *words], input="fed") == Result(-9, "fed", "")
+
+
+@pytest.mark.parametrize(("length", "code"), [(131_071, 0), (131_072, 126)])
+def test_an_argument_is_as_long_as_linux_has_it(host: Host, length: int, code: int) -> None:
+    assert host.execute("true", "x" * length).return_code == code
+    with host.popen(["true", "x" * 131_071]) as process:
+        assert process.wait() == 0
 
 
 def test_where_exit_statuses_are_lost_nothing_is_run() -> None:

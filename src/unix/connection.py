@@ -27,6 +27,7 @@ from typing import IO, cast
 from unix import mux, script, ssh
 from unix.errors import ConnectError, ConnectionLostError, UnixError, UserError
 from unix.process import GRACE, CannotStartError, LocalProcess, Process, TimeoutExpired, start
+from unix.words import encode
 
 _PIPE_SIZE = 1 << 20
 _CHUNK = 1 << 16
@@ -171,7 +172,8 @@ class Connection:
         line = script.command(
             words, mark=mark, envs=envs, user=user, remote=self.facts, held=held, fed=fed, named=named
         )
-        if len(line) >= script.LONGEST:
+        longest = max(len(encode(text)) for text in (*words, *(f"{name}={value}" for name, value in envs.items())))
+        if len(line) >= script.LONGEST or longest >= script.LONGEST_ARGUMENT:
             raise CannotStartError(126, words, os.strerror(errno.E2BIG)) from OSError(errno.E2BIG, words[0])
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._starting():

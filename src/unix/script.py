@@ -22,8 +22,8 @@ BOOT = "exec /bin/sh -c 'IFS= TMOUT= read -r unix_line; eval \"$unix_line\"'"
 LONGEST = 1 << 20
 """The longest line that is sent, in bytes: what a pipe can hold while nobody reads it yet."""
 
-_LONGEST_ARGUMENT = 120_000
-"""What fits into one argument (Linux: 128 KiB)."""
+LONGEST_ARGUMENT = 128 << 10
+"""What Linux takes as one argument or variable, in bytes, with the NUL behind it."""
 
 _PLAIN = re.compile(r"[ -~]*")
 _FOR_EXPORT = re.compile(
@@ -161,17 +161,48 @@ def command(
     alone = _Line()
     alone.add(f"exec {remote.setsid} /bin/sh -c {alone.word(inner.text())}" if remote.setsid else inner.text())
     watched = _Line()
-    if remote.awk and len(alone.text()) < _LONGEST_ARGUMENT:
+    if remote.awk:
         watched.add(f"exec {remote.awk} {watched.words([_WATCH, alone.text(), mark])}")
     else:
-        watched.add(f"exec 3>&2 2> /dev/null; (exec 2>&3 3>&-; {alone.text()}); s=$?")
-        watched.add(f"[ $s -gt 128 ] && [ $s -lt 193 ] || exit $s; printf '{mark} %d;' $((s - 128)) >&3; exit 255")
-    whole = f"{remote.cat} | {{ {watched.text()}; }}" if fed else watched.text()
-    if named:
-        whole = _PIPED.format(whole=whole, cat=remote.cat)
+        watched.add(_watched(alone.text(), mark))
+    whole = _with_pipes(watched.text(), remote, fed=fed, named=named)
+    if len(whole) >= LONGEST_ARGUMENT:
+        return _in_arguments(line, words, mark=mark, envs=envs, remote=remote, fed=fed, named=named)
     if user is not None and user != remote.user:
         return line.add(f'exec "$@" /bin/sh -c {line.word(whole)}').text()
     return line.add(whole).text()
+
+
+def _in_arguments(
+    line: _Line,
+    words: Sequence[str],
+    *,
+    mark: str,
+    envs: Mapping[str, str],
+    remote: Facts,
+    fed: bool,
+    named: bool,
+) -> str:
+    """The same for a line that is too long to be one argument: each word is one here, which awk could not pass on."""
+    assigned = [remote.env, *[f"{name}={value}" for name, value in envs.items()]] if envs else []
+    alone = _Line()
+    begun = alone.word(f'{_marks(mark, "0")}; exec "$@"')
+    alone.add(f'exec {remote.setsid or ""} /bin/sh -c {begun} sh "$@"')
+    whole = _with_pipes(_watched(alone.text(), mark), remote, fed=fed, named=named)
+    return line.add(f'exec "$@" /bin/sh -c {line.word(whole)} sh {line.words([*assigned, *words])}').text()
+
+
+def _watched(alone: str, mark: str) -> str:
+    """Runs what is `alone` in a shell, which takes statuses of 129 to 192 for signals."""
+    return (
+        f"exec 3>&2 2> /dev/null; (exec 2>&3 3>&-; {alone}); s=$?; [ $s -gt 128 ] && [ $s -lt 193 ] || exit $s; "
+        f"printf '{mark} %d;' $((s - 128)) >&3; exit 255"
+    )
+
+
+def _with_pipes(watched: str, remote: Facts, *, fed: bool, named: bool) -> str:
+    whole = f"{remote.cat} | {{ {watched}; }}" if fed else watched
+    return _PIPED.format(whole=whole, cat=remote.cat) if named else whole
 
 
 def for_terminal(words: Sequence[str], *, envs: Mapping[str, str], user: str | None, remote: Facts) -> str:

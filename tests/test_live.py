@@ -77,6 +77,13 @@ def virshes() -> list[int]:
     return [number for number, name in names.items() if name == "virsh" and is_ours(number)]
 
 
+def is_alive(virsh: int) -> bool:
+    """Whether it is no zombie, which the start of another process would take away."""
+    with contextlib.suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{virsh}/status").read_text()
+    return False
+
+
 def until(condition: Callable[[], object], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -439,6 +446,16 @@ def test_whatever_a_virsh_had_been_given_before_the_time_was_up_may_have_been_do
     assert undefined.endswith("whether undefine was done is not known")
 
 
+def test_in_a_pipeline_the_time_is_each_call_s_own(libvirtd: Libvirtd) -> None:
+    with Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        hypervisor.generic.uri()
+        started = time.monotonic()
+        with hypervisor.set_controls(timeout=3.5):
+            results = hypervisor._virsh.run([Command("nodecpustats", {"cpu": 0, "percent": True})] * 2)
+        assert time.monotonic() - started > 3.9  # each of them measures for two seconds
+        assert all(results)
+
+
 def test_no_limit_can_be_given_as_infinity(libvirtd: Libvirtd) -> None:
     with Hypervisor(unix.Local(timeout=math.inf), libvirtd.uri) as hypervisor:
         assert hypervisor.generic.uri() == libvirtd.uri
@@ -456,6 +473,7 @@ def test_a_ctrl_c_loses_no_virsh_s_place_wherever_it_comes(libvirtd: Libvirtd, i
                 break
             with hypervisor.set_controls(timeout=20):
                 assert hypervisor.generic.uri() == libvirtd.uri
+            assert until(lambda: sum(map(is_alive, virshes())) == 1)
     assert number > 15
 
 

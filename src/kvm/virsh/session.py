@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import select
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,8 @@ class Session:
     def __init__(self, host: unix.Host, uri: str | None) -> None:
         self._conversation = Conversation(new_token())
         self._process = _start(host, uri)
+        self._end = weakref.finalize(self, self._process.close_pipes)  # if a Ctrl-C loses it, virsh ends by that
+        self._end.atexit = False
         self._in, self._out, self._err = (
             pipe.fileno() for pipe in (self._process.stdin, self._process.stdout, self._process.stderr) if pipe
         )
@@ -97,6 +101,7 @@ class Session:
 
     def close(self) -> int:
         """End virsh, in good order if it does not take long; its return code."""
+        self._end.detach()
         try:
             if self._process.stdin:
                 with contextlib.suppress(OSError):
@@ -110,6 +115,7 @@ class Session:
 
     def forget(self) -> None:
         """Let go of the pipes without ending virsh: in a forked child it is the parent's."""
+        self._end.detach()
         self._process.forget()
 
     @property
@@ -148,12 +154,14 @@ class Session:
 
 
 def replies(sessions: Sequence[Session], timeout: float | None) -> Iterator[tuple[Session, Reply]]:
-    """The replies of `sessions` that were asked, each one's in order and all as they come, for `timeout` seconds.
+    """The replies of `sessions` that were asked, each one's in order and all as they come.
 
-    There are fewer than commands from a session whose virsh ended (`has_ended`), or if the time was up; then this is
-    its end. `is_reading` tells whether virsh has read the first of the others, `last_words` what it said last.
+    There are fewer than commands from a session whose virsh ended (`has_ended`), or if there was no reply for `timeout`
+    seconds; then this is its end. `is_reading` tells whether virsh has read the first of the others, `last_words` what
+    it said last.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    patience = math.inf if timeout is None else timeout
+    deadline = time.monotonic() + patience
     registered: list[int] = []
     while answering := [session for session in sessions if session._is_answering]:
         opened = [descriptor for session in answering for descriptor in session._open]
@@ -166,7 +174,7 @@ def replies(sessions: Sequence[Session], timeout: float | None) -> Iterator[tupl
         if not ready:
             for descriptor in writing:
                 outputs.register(descriptor, select.POLLOUT)
-            ready = outputs.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000)
+            ready = outputs.poll(None if timeout is None else max(deadline - time.monotonic(), 0) * 1000)
             for descriptor in writing:
                 outputs.unregister(descriptor)
             if not ready:
@@ -174,9 +182,14 @@ def replies(sessions: Sequence[Session], timeout: float | None) -> Iterator[tupl
         for descriptor, _ in ready:
             if descriptor in writing:
                 writing[descriptor]._write()
-            else:
-                for reply in owners[descriptor]._replies():
-                    yield owners[descriptor], reply
+                continue
+            found = owners[descriptor]._replies()
+            for reply in found:
+                yield owners[descriptor], reply
+            if found:
+                deadline = time.monotonic() + patience
+            elif time.monotonic() > deadline:  # what never ceases to come is no reply
+                return
 
 
 def _poll(descriptors: Iterable[int]) -> select.poll:

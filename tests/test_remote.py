@@ -189,6 +189,29 @@ def test_ipv6(sshd: Sshd) -> None:
         assert host.execute("true")
 
 
+def test_a_port_is_read_from_the_host_in_every_form(sshd: Sshd) -> None:
+    for host in ("127.0.0.1:{}", "[::1]:{}", "ssh://{}@127.0.0.1:{}", "ssh://[::1]:{}/", "{}@[::1]:{}"):
+        written = host.format(*([user(), sshd.port] if host.count("{}") == 2 else [sshd.port]))
+        with sshd.connect(host=written, port=None) as remote:
+            assert remote.execute("id", u=True, n=True).stdout == f"{user()}\n"
+            assert str(remote) == written.removeprefix("ssh://").rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "host", ["h:0", "h:65536", "h:x", "h:", "@h", "[::1]:x", "[::1", "ssh://h:1/x", "ssh://", "a@-h"]
+)
+def test_a_host_with_a_wrong_port_is_refused(host: str) -> None:
+    with pytest.raises(unix.ArgumentError, match="a host must be a text such as"):
+        unix.connect(host)
+
+
+def test_what_contradicts_the_host_is_refused() -> None:
+    with pytest.raises(unix.ArgumentError, match=r"port=23 contradicts the host '127\.0\.0\.1:22'"):
+        unix.connect("127.0.0.1:22", port=23)
+    with pytest.raises(unix.ArgumentError, match=r"username='b' contradicts the host 'a@127\.0\.0\.1'"):
+        unix.connect("a@127.0.0.1", username="b")
+
+
 def test_a_key_with_a_passphrase_in_the_agent(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = tmp_path / "key"
     keygen(key, passphrase="secret")
@@ -272,9 +295,9 @@ def test_a_password_for_a_host_whose_key_has_another_name(sshd: Sshd) -> None:
         ({"key_filename": "/dev/null"}, unix.AuthenticationError, "Permission denied"),
         ({"options": {"NoSuchOption": "1"}}, unix.ConnectError, "Bad configuration option"),
         ({"config": "/nowhere"}, unix.ConnectError, "/nowhere"),
-        ({"host": "-oProxyCommand=touch /tmp/x"}, unix.ArgumentError, "a host is a text such as"),
+        ({"host": "-oProxyCommand=touch /tmp/x"}, unix.ArgumentError, "a host must be a text such as"),
         ({"host": "a b"}, unix.ArgumentError, "without blanks"),
-        ({"host": ""}, unix.ArgumentError, "a host is"),
+        ({"host": ""}, unix.ArgumentError, "a host must be"),
         ({"username": "-x"}, unix.ArgumentError, "a username is"),
         ({"host_key": "anything"}, unix.ArgumentError, "'known' or 'accept-new'"),
     ],

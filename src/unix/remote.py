@@ -62,7 +62,8 @@ class Remote(FilesByCommand):
     ) -> Self:
         """Connect with this machine's ``ssh``, as ``ssh HOST`` does: with your configuration, agent, keys, jump hosts.
 
-        - `host`: a name, an address, an alias of your configuration, or ``user@host``.
+        - `host`: a name, an address or an alias of your configuration; also ``user@host``, ``host:port``,
+          ``[IPv6]:port`` and ``ssh://user@host:port``.
         - `key_filename`: the only private key to try; one with a passphrase has to be in the agent.
         - `password`: the user's password there; no other process sees it, and it is never written down.
         - `timeout`: seconds until it is given up.
@@ -75,12 +76,18 @@ class Remote(FilesByCommand):
         Returns itself, a context manager that disconnects in the end. Raises `ConnectError`, or its kinds
         `AuthenticationError` and `HostKeyError`; ssh never asks anything on the terminal.
         """
-        from unix.ssh import Destination
+        from unix.ssh import Address, Destination
 
+        address = Address.parse(host)
+        port = port if port is None else int(port)
+        username = None if username is None else _checked_name("username", username)
+        for name, given, written in (("username", username, address.username), ("port", port, address.port)):
+            if given is not None and written is not None and given != written:
+                raise ArgumentError(f"{name}={given!r} contradicts the host {host!r}; give one of them")
         destination = Destination(
-            host=_checked_name("host", host),
-            username=None if username is None else _checked_name("username", username),
-            port=port if port is None else int(port),
+            host=address.host,
+            username=username or address.username,
+            port=port or address.port,
             key_filename=_path(key_filename),
             timeout=timeout,
             config=_path(config),

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from unix import script
 from unix.controls import LONGEST
-from unix.errors import AuthenticationError, ConnectError, HostKeyError, UnixError
+from unix.errors import ArgumentError, AuthenticationError, ConnectError, HostKeyError, UnixError
 from unix.process import CannotStartError, LocalProcess, finish, start
 from unix.words import encode
 
@@ -48,8 +48,9 @@ class Destination(NamedTuple):
     keepalive: float
 
     def __str__(self) -> str:
-        user = f"{self.username}@" if self.username and "@" not in self.host else ""
-        return f"{user}{self.host}" + (f":{self.port}" if self.port else "")
+        user = f"{self.username}@" if self.username else ""
+        host = f"[{self.host}]" if self.port and ":" in self.host else self.host
+        return f"{user}{host}" + (f":{self.port}" if self.port else "")
 
     def options_for_people(self) -> list[str]:
         """What a person would write behind ``ssh`` to get there."""
@@ -79,6 +80,35 @@ class Destination(NamedTuple):
             if given is not None:
                 words += [flag, str(given)]
         return words
+
+
+class Address(NamedTuple):
+    """A host, and the user and the port if they are written with it."""
+
+    username: str | None
+    host: str
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: object) -> Address:
+        """Read ``HOST``, ``USER@HOST``, ``HOST:PORT``, ``[IPV6]:PORT`` or ``ssh://USER@HOST:PORT``.
+
+        An IPv6 address without brackets has no port. `ArgumentError` if the text is none of these.
+        """
+        expected = "'hv1', 'root@hv1', 'root@hv1:2222', '[::1]:2222' or 'ssh://root@hv1:2222'"
+        wrong = ArgumentError(f"a host must be a text such as {expected}, without blanks, not {text!r}")
+        if not isinstance(text, str) or not re.fullmatch(r"[^\x00-\x20\x7f-][^\x00-\x20\x7f]*", text):
+            raise wrong
+        is_uri = text.startswith("ssh://")
+        user, at, rest = (text.removeprefix("ssh://").removesuffix("/") if is_uri else text).rpartition("@")
+        forms = r"\[([^\[\]]+)\](?::([0-9]+))?", r"([^:\[\]]+)(?::([0-9]+))?", r"([^\[\]]*:[^\[\]]*:[^\[\]]*)"
+        found = re.fullmatch("|".join(forms), rest)
+        if not found or (at and not user) or (is_uri and "/" in rest):
+            raise wrong
+        host, port = found[1] or found[3] or found[5], found[2] or found[4]
+        if host.startswith("-") or user.startswith("-") or (port and not (len(port) < 6 and 0 < int(port) < 65536)):
+            raise wrong
+        return cls(user or None, host, int(port) if port else None)
 
 
 def _quoted(path: str) -> str:

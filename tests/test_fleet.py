@@ -342,7 +342,7 @@ def test_hosts_by_name_are_connected_when_they_are_asked(hosts: Hosts) -> None:
         told = fleet.generic.uri(return_exceptions=True)
         assert told["one"] == hosts.uri("hv01")
         assert isinstance(told["none"], kvm.CannotConnectError)
-    with pytest.raises(unix.ArgumentError, match="a host is a text"):
+    with pytest.raises(unix.ArgumentError, match="a host must be a text"):
         kvm.Fleet.from_hosts(["-oProxyCommand=x"])
     with pytest.raises(kvm.InvalidArgumentError, match="given twice: a"):
         kvm.Fleet.from_hosts(["a", "a"])
@@ -500,6 +500,14 @@ def test_an_executor_that_breaks_down_is_an_error_of_the_hosts_it_left(
         told = fleet.map(die, return_exceptions=True)  # it takes no more work
         assert all(isinstance(error, concurrent.futures.BrokenExecutor) for error in told.values())
         assert fleet.map(lambda hypervisor: 1, executor=None) == dict.fromkeys(fleet, 1)
+
+
+def test_a_port_in_a_host_overrides_the_one_of_all_hosts(hosts: Hosts) -> None:
+    names = [f"127.0.77.1:{hosts.sshd.port}", f"ssh://{user()}@127.0.77.2:{hosts.sshd.port}"]
+    with kvm.Fleet.from_hosts(names, hosts.uri("hv01"), port=1, username="nobody", **hosts.connecting) as fleet:
+        told = fleet.generic.uri(return_exceptions=True)
+    assert told[names[1]] == hosts.uri("hv01")
+    assert "nobody@127.0.77.1" in str(told[names[0]])
 
 
 def test_a_password_is_in_no_pickle_of_a_fleet(hosts: Hosts) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import math
+import os
 import pickle
 import secrets
 import threading
@@ -26,6 +27,7 @@ from kvm.groups.groups import Groups
 from kvm.hypervisor import Hypervisor
 from kvm.pipeline import Pipeline
 from unix.remote import Remote
+from unix.ssh import Address
 
 if TYPE_CHECKING:
     from kvm.groups.generic import NodeCpuStats, NodeInfo, NodeMemStats
@@ -211,7 +213,7 @@ class Fleet(Mapping[str, Hypervisor]):
     def from_hosts(
         cls, hosts: Iterable[str] | Mapping[str, str], uri: str | None = None, **options: Unpack[Options]
     ) -> Self:
-        """The hypervisors on hosts that OpenSSH reaches: ``['root@hv1', 'hv2']``, or ``{'hv1': 'root@10.0.0.1'}``.
+        """The hypervisors on hosts that OpenSSH reaches: ``['root@hv1:22', 'hv2']``, or ``{'hv1': 'root@10.0.0.1'}``.
 
         Each is called what it is given as. `options` are those of `Settings`, and those of `unix.Remote.connect` for
         all hosts, whose `timeout` is ``connect_timeout`` here (10 s, and no more than ``timeout``). A host is connected
@@ -229,27 +231,41 @@ class Fleet(Mapping[str, Hypervisor]):
     @classmethod
     def from_inventory(
         cls,
-        path: inventory.Path,
+        path: inventory.Path | inventory.Inventory,
         group: str | None = None,
         uri: str | None = None,
         *,
         format: inventory.Format | None = None,
         **options: Unpack[Options],
     ) -> Self:
-        """The hypervisors that a file names, or those of one `group` in it.
+        """The hypervisors of an inventory, or those of one `group` in it.
 
-        The file is one of these; its name or its content tells which, or `format` does:
+        Args:
+            path: a file, or an inventory that `kvm.inventory.read` has read.
+            group: the name of a group in it; None for all hosts.
+            uri: libvirt's URI on hosts for which the file has none.
+            format: the format of the file; without it the name of the file or its content decides:
 
-        - ``'toml'``: hosts, groups and defaults, in the form that the README describes.
-        - ``'ssh'``: an ssh config; its Host entries without wildcards, also in files that it includes.
-        - ``'ini'``, ``'yaml'``: an Ansible inventory. Of its variables those count that tell how to connect
-          (``ansible_host``, ``ansible_user``, ``ansible_port``, ``ansible_ssh_private_key_file``,
-          ``ansible_password``, ``ansible_ssh_common_args``, ...), and ``kvm_uri``.
+                - ``'toml'``: hosts, groups and defaults, in the form that the README describes.
+                - ``'ssh'``: an ssh config; its Host entries without wildcards, also in files that it includes.
+                - ``'ini'``, ``'yaml'``: an inventory of Ansible; a directory or a program also with Ansible installed.
+                  ``ansible-inventory`` reads it where it is installed; otherwise the file is read here, with the
+                  ``group_vars`` and ``host_vars`` beside it. The variables about connecting are used
+                  (``ansible_host``, ``ansible_user``, ``ansible_port``, ``ansible_ssh_private_key_file``,
+                  ``ansible_password``, ``ansible_ssh_args``, ``ansible_ssh_common_args``, ...), and ``kvm_uri``.
+                - ``'json'``: the output of ``ansible-inventory --list``.
+            options: as with `from_hosts`, for what the file does not say.
 
-        `uri` and `options`, as with `from_hosts`, hold for hosts of which the file does not say otherwise. Raises
-        `kvm.InventoryError`, which tells the file, the place and what to do.
+        Raises:
+            kvm.InventoryError: the file is not an inventory; the message has the file, the place and what to do. A
+                host that cannot be used (Ansible connects to it by WinRM, or a variable is a template) is in the fleet,
+                and raises this error when it is used.
         """
-        return cls._of(inventory.chosen(inventory.read(path, format), group, path), uri, options)
+        if isinstance(path, inventory.Inventory):
+            found, name = path, "the inventory"
+        else:
+            found, name = inventory.read(path, format), os.fspath(path)
+        return cls._of(inventory.narrowed(found, [] if group is None else [group], [], name), uri, options)
 
     @classmethod
     def _of(cls, found: inventory.Inventory, uri: str | None, options: Options) -> Self:
@@ -264,10 +280,15 @@ class Fleet(Mapping[str, Hypervisor]):
             if given.pop("connection", "ssh") == "local":
                 hypervisors[name] = Hypervisor(unix.Local(), where)
                 continue
+            address = Address.parse(host)
+            for setting in ("username", "port"):
+                if getattr(address, setting) is not None:  # what is written with the host is the most specific
+                    given.pop(setting, None)
             patience = given.pop("connect_timeout", 10)
             given["timeout"] = patience if limit is None else min(patience, limit)
             made.append(_WhenNeeded.to(host, given))
             hypervisors[name] = Hypervisor(made[-1], where)
+        hypervisors |= {name: Hypervisor(_Refused(error), uri) for name, error in found.refused.items()}
         fleet = cls(hypervisors, groups=found.groups, **settings)
         fleet._made = tuple(made)
         return fleet
@@ -502,6 +523,17 @@ class _WhenNeeded(Remote):
 
     def _connected(self) -> Connection:
         return cast("Connection", None) if self._is_only_told else super()._connected()
+
+
+class _Refused(Remote):
+    """A host that cannot be connected to from here; using it raises the reason."""
+
+    def __init__(self, reason: inventory.InventoryError) -> None:
+        super().__init__()
+        self._reason = str(reason)
+
+    def _connected(self) -> Connection:
+        raise inventory.InventoryError(self._reason)
 
 
 # -- the work on one host -----------------------------------------------------------------------------------------

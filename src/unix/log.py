@@ -15,7 +15,20 @@ def listener(name: str) -> Logger | None:
         return None
     import logging
 
+    logger = _quiet(name)
+    return logger if logger.isEnabledFor(logging.DEBUG) else None
+
+
+def warn(name: str, message: str, *values: object) -> None:
+    """Log a warning for the logger `name`. A program that does not configure logging does not see it."""
+    _quiet(name).warning(message, *values)
+
+
+def _quiet(name: str) -> Logger:
+    """The logger `name`; it prints nothing itself, which `logging` would have it do with warnings."""
+    import logging
+
     logger = logging.getLogger(name)
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
-    return logger if logger.isEnabledFor(logging.DEBUG) else None
+    return logger

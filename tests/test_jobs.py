@@ -179,7 +179,7 @@ def test_a_job_that_libvirt_does_not_abort_in_time_has_an_unknown_outcome(
     with (
         libvirtd.stopped(),
         guest.set_controls(timeout=1),
-        pytest.raises(CommandTimeoutError, match="whether save was done is not known"),
+        pytest.raises(CommandTimeoutError, match="the outcome of save is unknown"),
     ):
         guest.domain.save("guest", tmp_path / "state")
 
@@ -202,7 +202,7 @@ def test_the_job_of_somebody_else_is_not_aborted(guest: Hypervisor, other: Hyper
     cancel = threading.Event()
     timer = threading.Timer(0.3, cancel.set)
     timer.start()
-    with pytest.raises(KvmError, match=r"another job, outgoing migration,.*whether save was done is not known") as one:
+    with pytest.raises(KvmError, match=r"another job, outgoing migration,.*the outcome of save is unknown") as one:
         guest.domain.save("guest", tmp_path / "state", cancel=cancel)
     assert not isinstance(one.value, CancelledError)
     with guest.set_controls(timeout=0.5), pytest.raises(CommandTimeoutError, match="another job, outgoing migration"):

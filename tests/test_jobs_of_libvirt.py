@@ -259,7 +259,7 @@ def test_a_backup_is_cancelled_out_of_time_or_given_up(hypervisor: Hypervisor, g
 
     with pytest.raises(CancelledError):  # by somebody else
         domain.backup_begin(guest, slow, progress=Switch(lambda: domain.jobabort(guest)))
-    with pytest.raises(NotFoundError, match="whether backup-begin was done is not known"):
+    with pytest.raises(NotFoundError, match="the outcome of backup-begin is unknown"):
         domain.backup_begin(guest, slow, progress=Switch(lambda: domain.destroy(guest)))
 
 
@@ -319,9 +319,7 @@ def test_what_libvirt_cannot_abort_goes_on_and_is_said_to(hypervisor: Hypervisor
         try:
             volume.clone("disk", "goes on", pool=pool, progress=cancel, cancel=cancel)
         except KvmError as error:
-            assert "libvirt cannot abort this, and goes on with it; whether vol-clone was done is not known" in str(
-                error
-            )
+            assert "libvirt cannot abort this, and goes on with it; the outcome of vol-clone is unknown" in str(error)
             assert not isinstance(error, CancelledError)
             break
         volume.delete("goes on", pool=pool)  # it was done before

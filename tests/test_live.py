@@ -425,7 +425,7 @@ def test_a_daemon_that_stands_still_is_a_timeout_that_leaves_an_action_unknown(d
     with Hypervisor(unix.Local(), daemon.uri) as hypervisor:
         hypervisor.generic.nodeinfo()
         with daemon.stopped(), hypervisor.set_controls(timeout=0.3):
-            with pytest.raises(CommandTimeoutError, match="whether destroy was done is not known"):
+            with pytest.raises(CommandTimeoutError, match="the outcome of destroy is unknown"):
                 hypervisor.domain.destroy("x")
             with pytest.raises(CommandTimeoutError, match=r"within 0\.3 s$"):
                 hypervisor.generic.nodeinfo()
@@ -441,9 +441,9 @@ def test_whatever_a_virsh_had_been_given_before_the_time_was_up_may_have_been_do
             pipe.generic.uri()
             pipe.domain.undefine("x")
             destroyed, uri, undefined = map(str, pipe.execute(raise_on_error=False))
-    assert destroyed.endswith("whether destroy was done is not known")
+    assert destroyed.endswith("the outcome of destroy is unknown")
     assert uri.endswith("within 0.3 s")
-    assert undefined.endswith("whether undefine was done is not known")
+    assert undefined.endswith("the outcome of undefine is unknown")
 
 
 def test_in_a_pipeline_the_time_is_each_call_s_own(libvirtd: Libvirtd) -> None:
@@ -556,7 +556,7 @@ def test_a_virsh_killed_in_the_middle_of_an_answer(libvirtd: Libvirtd, after: fl
             if number % 2:
                 assert isinstance(value, NotFoundError | ConnectionLostError)
                 if isinstance(value, ConnectionLostError):
-                    assert "whether undefine was done is not known" in str(value)
+                    assert "the outcome of undefine is unknown" in str(value)
                 else:
                     assert f"'nobody {number}'" in str(value)
             else:

@@ -671,7 +671,7 @@ def test_an_action_that_was_under_way_is_reported_as_unknown(breakable: Sshd, li
         with libvirtd.stopped():
             threading.Timer(0.5, kill_the_ssh, [breakable, host]).start()
             with pytest.raises(
-                ConnectionLostError, match=r"lost the connection to 127.*whether destroy was done is not"
+                ConnectionLostError, match=r"lost the connection to 127.*the outcome of destroy is unknown"
             ):
                 hypervisor.domain.destroy("nobody")
             with hypervisor.pipeline() as pipe:
@@ -699,7 +699,7 @@ def test_an_action_whose_echo_is_lost_on_its_way_back_is_not_repeated(
         hypervisor.pool.define_as("gone", "dir", target="/tmp")
         proxy.delay = 0.5
         broken = threads.submit(break_when_done)
-        with pytest.raises(ConnectionLostError, match="whether pool-undefine was done is not known"):
+        with pytest.raises(ConnectionLostError, match="the outcome of pool-undefine is unknown"):
             hypervisor.pool.undefine("gone")
         broken.result()
         assert hypervisor.generic.uri() == libvirtd.uri

@@ -332,7 +332,7 @@ def test_a_stream_that_is_broken_off_says_what_may_be_there_in_part(hypervisor: 
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(KvmError, match=r"signal 9 has ended virsh.* part of what was sent in volume 'disk'"):
+    with pytest.raises(KvmError, match=r"by SIGKILL.* part of what was sent in volume 'disk'"):
         hypervisor.volume.upload("disk", endless(), pool="images")
     killer.join()
     with (

@@ -16,8 +16,12 @@ class KvmError(Exception):
     """A command failed, and the base of all errors of this package.
 
     `command` is the words of the virsh command, `stderr` what virsh wrote to standard error, `return_code` its
-    exit status (None where no virsh was run).
+    exit status (None where no virsh was run). `outcome_unknown` is True if the command is an action that may have been
+    done all the same, or may yet be: the connection broke, virsh was killed, or the time was up while it was under way.
+    Query the hypervisor before you repeat it.
     """
+
+    outcome_unknown: bool = False
 
     def __init__(
         self, message: str = "", *, command: Sequence[str] = (), stderr: str = "", return_code: int | None = None
@@ -81,7 +85,10 @@ class CannotConnectError(KvmError, ConnectionError):
 
 
 class ConnectionLostError(KvmError, ConnectionError):
-    """The connection to the hypervisor broke; whether an action was still done is not known."""
+    """The connection to the hypervisor broke, or virsh was killed.
+
+    `outcome_unknown` tells whether the command is an action that may have been done all the same.
+    """
 
 
 class UnreadableOutputError(KvmError):
@@ -99,6 +106,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"End of file while (reading|writing) data",
         r"(no valid connection|invalid connection pointer)",
         r"it did not finish what it said",
+        r"virsh ended unexpectedly",
     ),
     AgentError: (
         r"Guest agent is not responding",

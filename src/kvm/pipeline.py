@@ -63,7 +63,7 @@ class Pipeline(Groups):
 
         All of them are carried out, also behind one that fails. Then the first error is raised, or, without
         `raise_on_error`, each error is in the place of its value. After a lost connection, calls that only read are
-        asked once more; one that acts is a `ConnectionLostError`: whether it was done is not known. The time of the
+        asked once more; one that acts is a `ConnectionLostError` whose `outcome_unknown` is True. The time of the
         control ``timeout`` begins for each of them with the end of the one before; when it is up, this one and all
         behind it are a `CommandTimeoutError`.
         """

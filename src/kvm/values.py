@@ -77,7 +77,9 @@ class Outcome(Result, Generic[T]):
     value: T | None
 
     def __new__(cls, result: Result, value: T | None) -> Self:
-        self = super().__new__(cls, result.return_code, result.stdout, result.stderr)
+        self = super().__new__(
+            cls, result.return_code, result.stdout, result.stderr, outcome_unknown=result.outcome_unknown
+        )
         self.value = value
         return self
 

@@ -100,7 +100,7 @@ class Volume(Group):
         `progress` is called with an estimate of how much is done, from 0.0 to 1.0: what is allocated for the copy by
         now, of what the volume takes up. If all is allocated at once, as from raw to raw, that is only in the end.
         libvirt cannot abort a copy. With `cancel`, or after the ``timeout`` control, it is left to go on, and the error
-        says that its outcome is not known.
+        says that its outcome is unknown.
         """
         if print_xml:
             return self._read("vol-clone", xml.conf, vol=vol, newname=newname, print_xml=True, **options)

@@ -15,7 +15,7 @@ import unix
 from kvm.errors import NotFoundError
 from kvm.virsh.command import Command, failure
 from kvm.virsh.jobs import NotAbortedError, conclusion, fraction, has_begun
-from kvm.virsh.process import unknown
+from kvm.virsh.outcome import unknown
 from unix.result import Result
 
 _PATIENCE = 5
@@ -75,7 +75,7 @@ class AnotherVirsh:
         """How it has ended, of one that goes on when its virsh has; None if it still does."""
         doubt, told = unknown(self._command.name), self._figures()
         if not told.status:
-            return Result(told.return_code, "", f"{told.stderr.rstrip()}{doubt}\n")
+            return Result(told.return_code, "", f"{told.stderr.rstrip()}{doubt}\n", outcome_unknown=True)
         try:
             if has_begun(self._command.name, told.stdout):
                 return None

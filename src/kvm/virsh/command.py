@@ -112,6 +112,7 @@ def failure(words: Sequence[str], result: Result) -> KvmError:
     error.args = tuple(manners.masked(text, hidden) for text in error.args)
     error.command = [manners.masked(word, hidden) for word in words]
     error.stderr = manners.masked(result.stderr, hidden)
+    error.outcome_unknown = result.outcome_unknown
     return error
 
 

@@ -134,7 +134,8 @@ class Watch:
         while (result := self._outside.ended()) is None:
             self.heed(b"")
             time.sleep(GLANCE)
-        return Result(result.return_code, begun.stdout + result.stdout, result.stderr)
+        stdout, unknown = begun.stdout + result.stdout, result.outcome_unknown
+        return Result(result.return_code, stdout, result.stderr, outcome_unknown=unknown)
 
     def judged(self, result: Result) -> Result:
         """`result`, when it has ended: of a job that was aborted, with why."""
@@ -146,7 +147,8 @@ class Watch:
             why = "it was cancelled"
         else:
             why = f"Timed out during operation: it was aborted after {self._timeout:g} s"
-        return Result(result.return_code, result.stdout, f"{result.stderr.rstrip()}\nerror: {why}\n".lstrip())
+        stderr, unknown = f"{result.stderr.rstrip()}\nerror: {why}\n".lstrip(), result.outcome_unknown
+        return Result(result.return_code, result.stdout, stderr, outcome_unknown=unknown)
 
     def _report(self, said: bytes) -> None:
         if self._job.progress is None:
@@ -257,7 +259,8 @@ def conclusion(command: str, raw: str, doubt: str) -> Result:
     kind = found[1] if (found := _TYPE.search(raw)) else ""
     told = found[1] if (found := _MESSAGE.search(raw)) else ""
     if _operation(raw) != _OF_COMMANDS.get(command) or kind not in (_COMPLETED, _FAILED, _CANCELLED):
-        return Result(1, "", f"error: the job has ended, and libvirt does not tell how{doubt}\n")
+        message = f"error: the job has ended, and libvirt does not tell how{doubt}\n"
+        return Result(1, "", message, outcome_unknown=True)
     if kind == _COMPLETED:
         return Result(0, f"{_OF_COMMANDS[command].capitalize()} completed\n", "")
     if kind == _CANCELLED:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import unix
-from kvm.errors import ConnectionLostError, InvalidArgumentError, NoVirshError
+from kvm.errors import InvalidArgumentError, NoVirshError
 from kvm.virsh import manners, prompt
-from kvm.virsh.command import Command, failure
+from kvm.virsh.command import Command
 from kvm.virsh.environment import EVERY_VIRSH
-from kvm.virsh.process import OneProcessEach, lost, timed_out, unknown, unreached
+from kvm.virsh.outcome import classify, is_lost, lost, timed_out, unknown, unreached
+from kvm.virsh.process import OneProcessEach
 from kvm.virsh.session import Session, replies
 from kvm.virsh.sessions import Loan, Sessions
 from unix.log import listener
@@ -100,7 +101,7 @@ class Live:
         results = self._exchange(lines, early)
         if self.is_in_process:  # what is asked again would be answered by another hypervisor
             return results
-        again = [place for place, line in enumerate(lines) if line.reads and is_lost(line, results[place])]
+        again = [place for place, line in enumerate(lines) if line.reads and is_lost(line.name, results[place])]
         if again:
             for place, result in zip(again, self._exchange([lines[place] for place in again]), strict=True):
                 results[place] = result
@@ -187,7 +188,7 @@ class Live:
         `_NothingReadError` if it had ended before it read any of the commands.
         """
         session, lines, results, missing = share.session, share.lines, share.results, share.missing
-        if not missing and not any(is_lost(line, result) for line, result in zip(lines, results, strict=True)):
+        if not missing and not any(is_lost(line.name, result) for line, result in zip(lines, results, strict=True)):
             loan.give(session)
             return results
         last_words = session.last_words() if session.has_ended else ""
@@ -236,7 +237,7 @@ class _Share:
     def judge(self, reply: prompt.Reply) -> tuple[int, Result]:
         """The place and the result of the next command, of which this is the reply."""
         place, line = self.places[len(self.results)], self.lines[len(self.results)]
-        result = manners.judged(line.name, *reply, reads=line.reads)
+        result = classify(line.name, *reply, reads=line.reads)
         self.results.append(result)
         return place, result
 
@@ -263,11 +264,6 @@ class _Starter:
             told = self._processes.run_words(["uri"])
             self.may_spawn = not told.status or "/session" in told.stdout
         return Session(self._host, self._uri)
-
-
-def is_lost(line: Line, result: Result) -> bool:
-    """Whether a command failed because the connection was lost."""
-    return not result.status and isinstance(failure(line.words, result), ConnectionLostError)
 
 
 def _places(lines: Sequence[Line], among: int) -> list[Sequence[int]]:

@@ -65,6 +65,9 @@ _SAYS_YES = {
 }
 """What commands print that have succeeded, whatever their exit status and ``error:`` lines say."""
 
+_UNDECIDED = r"(?m)^error: .*\bunplug request timed out\b"
+"""What libvirt says when it has asked the guest to release something, and the guest has not answered in time."""
+
 _GRUMBLES = {
     "pool-list": rb"error: Could not retrieve pool information",
     "undefine": rb"error: (Missing storage volume name|Storage pool '.*' for volume|Storage volume '.*not managed by)",
@@ -88,7 +91,7 @@ TELLS = {
 }
 """What actions print that tell something: the name that libvirt has chosen, or how many there were."""
 
-_NEWS = (
+NEWS = (
     rb"(error: Disconnected from [^\n]* due to (?:I/O error|end of file|keepalive timeout|client request)\n)*"
     rb"(error: Reconnected to the hypervisor\n)?"
 )
@@ -118,6 +121,16 @@ def goes_alone(words: Sequence[str]) -> bool:
     return words[0] in _ALONE or "--interactive" in words or "--edit" in words
 
 
+def says_no(command: str, stdout: str) -> bool:
+    """Return whether a command that failed without an ``error:`` line has printed what it prints then."""
+    return _says(_SAYS_NO, command, stdout.encode("utf-8", "surrogateescape"))
+
+
+def is_undecided(stderr: str) -> bool:
+    """Return whether libvirt itself says that it does not know the outcome of an action."""
+    return re.search(_UNDECIDED, stderr) is not None
+
+
 def judged(command: str, stdout: bytes, stderr: bytes, *, reads: bool, return_code: int = 0) -> Result:
     """The result of `command`, which printed this at the prompt, or in a process that ended with `return_code`.
 
@@ -126,7 +139,7 @@ def judged(command: str, stdout: bytes, stderr: bytes, *, reads: bool, return_co
     """
     failed = return_code != 0 or _says(_SAYS_NO, command, stdout)
     if b"error: " in stderr:
-        news = re.match(_NEWS, stderr)
+        news = re.match(NEWS, stderr)
         is_back, is_lost = (bool(news[2]), bool(news[1]) and not news[2]) if news else (False, False)
         rest = stderr[news.end() :] if news else stderr
         failed = failed or _has_error(command, rest) or (is_lost and reads)

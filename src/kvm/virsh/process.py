@@ -26,6 +26,7 @@ from kvm.virsh.jobs import (
     Watch,
     without_progress,
 )
+from kvm.virsh.outcome import classify, is_broken_off, lost, timed_out, unknown, unreached
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ class OneProcessEach:
 
     def run_words(self, words: Sequence[str], data: bytes | None = None, *, reads: bool = False) -> Result:
         """Run virsh with the words of one command, `data` on its standard input; does the command only read?"""
-        doubt = "" if reads else unknown(words[0])
-        return self._judged(words, lambda argv: self._host.run(argv, input=data), reads=reads, doubt=doubt)
+        return self._classified(words, lambda argv: self._host.run(argv, input=data), reads=reads)
 
     def run_job(self, words: Sequence[str], data: bytes | None, job: Job, outside: Outside) -> Result:
         """Run virsh with the words of a command that is a job, which `outside` sees as well."""
@@ -64,7 +64,7 @@ class OneProcessEach:
         if job.is_cancelled():
             return Result(1, "", "error: it was cancelled before it was begun\n")
         try:
-            result = self._judged(job.asked(words), run, reads=False, doubt=unknown(words[0]))
+            result = self._classified(job.asked(words), run, reads=False)
             if result.status and words[0] in manners.GO_ON:
                 if not job.waits or outside.is_endless():
                     return result
@@ -76,11 +76,11 @@ class OneProcessEach:
             raise stopped.reason from None
         except OutOfTimeError:
             if job.is_cancelled():
-                return Result(255, "", f"error: it was cancelled, and did not end{unknown(words[0])}\n")
+                return lost("it was cancelled, and did not end", unknown(words[0]))
             return timed_out(timeout or 0, unknown(words[0]))
         except NotAbortedError as error:
             if job.is_cancelled():
-                return Result(255, "", f"error: {error}{unknown(words[0])}\n")
+                return lost(str(error), unknown(words[0]))
             return timed_out(timeout or 0, f"; {error}{unknown(words[0])}")
         except errors.KvmError:  # there is no virsh, or none that could be told this
             raise
@@ -88,8 +88,8 @@ class OneProcessEach:
             _noted(error, words[0], outside, has_begun=watch.has_begun)
             raise
 
-    def transfer(self, words: Sequence[str], transfer: Transfer) -> Result:
-        """Run virsh with the words of a command that transfers a file."""
+    def transfer(self, words: Sequence[str], transfer: Transfer, *, reads: bool) -> Result:
+        """Run virsh with the words of a command that transfers a file; does the command only read?"""
         with transfer.opened():
             descriptor = transfer.descriptor if self._is_here() else None
 
@@ -101,12 +101,12 @@ class OneProcessEach:
                 argv = transfer.moved(argv, path)
                 return self._watched([*argv, "--sparse"] if transfer.sparse else argv, descriptor, transfer.advance)
 
-            result = self._judged(words, run, reads=False, doubt=f"; {transfer.doubts}")
+            result = self._classified(words, run, reads=reads)
             if result.status:
                 transfer.conclude(itself=descriptor is not None)
-            elif result.return_code < 0:
-                end = f"error: signal {-result.return_code} has ended virsh; {transfer.doubts}\n"
-                result = Result(result.return_code, result.stdout, result.stderr + end)
+            elif is_broken_off(words[0], result):
+                stderr, unknown = f"{result.stderr}error: {transfer.doubts}\n", result.outcome_unknown
+                result = Result(result.return_code, result.stdout, stderr, outcome_unknown=unknown)
             return result
 
     def _is_here(self) -> bool:
@@ -133,10 +133,9 @@ class OneProcessEach:
             said = stdout.read(), stderr.read()
             return Result(process.wait(), *cast(tuple[str, str], said))  # bytes, as nothing decodes them
 
-    def _judged(
-        self, words: Sequence[str], run: Callable[[Sequence[str]], Result], *, reads: bool, doubt: str
-    ) -> Result:
-        """The result of the words of one command, when `run` runs virsh; there is `doubt` if it did not end itself."""
+    def _classified(self, words: Sequence[str], run: Callable[[Sequence[str]], Result], *, reads: bool) -> Result:
+        """Return the result of the words of one command, when `run` runs virsh."""
+        doubt = "" if reads else unknown(words[0])
         try:
             with as_virsh_wants(self._host, {"TZ": "UTC"} if words[0] in manners.WITHOUT_ZONE else {}):
                 result = run(["virsh", *self._connect, *words])
@@ -153,26 +152,11 @@ class OneProcessEach:
         )  # bytes, because nothing decodes them
         if result.return_code == 127 and b"virsh" in stderr:
             raise no_virsh(self._host)
-        return manners.judged(words[0], stdout, stderr, reads=reads, return_code=result.return_code)
+        return classify(words[0], stdout, stderr, reads=reads, return_code=result.return_code)
 
 
 def no_virsh(host: unix.Host) -> errors.NoVirshError:
     return errors.NoVirshError(errors.describe(errors.NoVirshError, f"there is no virsh on {host}"))
-
-
-def timed_out(timeout: float, doubt: str = "") -> Result:
-    """The result of a command that virsh did not answer in `timeout` seconds."""
-    return Result(255, "", f"error: Timed out during operation: virsh did not answer within {timeout:g} s{doubt}\n")
-
-
-def unknown(name: str) -> str:
-    """What is to be said of an action that was under way, when nobody can tell any more how it ended."""
-    return f"; whether {name} was done is not known"
-
-
-def lost(why: str, doubt: str) -> Result:
-    """The result of a command that was under way when the connection to the host, or virsh itself, was lost."""
-    return Result(255, "", f"error: {why}{doubt}\n")
 
 
 def _noted(error: BaseException, name: str, outside: Outside, *, has_begun: bool) -> None:
@@ -195,8 +179,3 @@ def _position(pid: int, descriptor: int) -> int:
                 with open(f"/proc/{pid}/fdinfo/{number}") as info:
                     return int(info.readline().removeprefix("pos:"))
     return 0
-
-
-def unreached(error: unix.ConnectError | unix.ConnectionLostError) -> Result:
-    """The result of a command that was not given to any virsh, because the host cannot be reached."""
-    return Result(255, "", f"error: {error}\n")

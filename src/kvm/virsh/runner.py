@@ -14,9 +14,10 @@ from kvm.errors import KvmError
 from kvm.virsh import manners, prompt
 from kvm.virsh.another import AnotherVirsh
 from kvm.virsh.command import STDIN, Command
-from kvm.virsh.live import Early, Line, Live, is_lost
+from kvm.virsh.live import Early, Line, Live
+from kvm.virsh.outcome import is_lost, timed_out, unreached
 from kvm.virsh.plan import checked
-from kvm.virsh.process import OneProcessEach, as_virsh_wants, no_virsh, timed_out, unreached
+from kvm.virsh.process import OneProcessEach, as_virsh_wants, no_virsh
 from kvm.virsh.transfer import Transfer
 from unix.log import listener
 from unix.result import Result
@@ -142,20 +143,20 @@ class Runner:
         stdout, stderr = result.stdout, result.stderr
         for path in paths:
             stdout, stderr = stdout.replace(path, STDIN), stderr.replace(path, STDIN)
-        return Result(result.return_code, stdout, stderr)
+        return Result(result.return_code, stdout, stderr, outcome_unknown=result.outcome_unknown)
 
     def _in_process_of_its_own(self, line: Line, data: bytes | None) -> Result:
         if (command := line.command) and command.job:
             outside = AnotherVirsh(self._host, lambda question: self.run([question])[0], command)
             return self._processes.run_job(line.words, data, command.job, outside)
         result = self._processes.run_words(line.words, data, reads=line.reads)
-        again = line.reads and is_lost(line, result)
+        again = line.reads and is_lost(line.name, result)
         return self._processes.run_words(line.words, data, reads=True) if again else result
 
     def _transferred(self, line: Line, transfer: Transfer) -> Result:
         """Run a command that transfers a file; what a driver in virsh has to show comes by a file."""
         if not self._live.is_in_process or not self._goes_live(line):
-            return self._processes.transfer(line.words, transfer)
+            return self._processes.transfer(line.words, transfer, reads=line.reads)
         path = self._put(line, b"")
         if isinstance(path, Result):
             return path

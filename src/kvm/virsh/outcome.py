@@ -1,0 +1,109 @@
+"""How commands end: done, failed, or lost, and then the outcome of an action is unknown.
+
+A session, a one-shot command, a job and a transfer all have their results classified here, so that the same loss has
+the same result in each of them.
+
+What virsh prints proves that an action failed only if it is libvirt's answer. If the connection breaks, or virsh is
+killed, libvirt may go on and finish the action.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from kvm.errors import CommandTimeoutError, ConnectionLostError
+from kvm.virsh import manners
+from kvm.virsh.command import failure
+from unix.result import Result
+
+_ANSWER = re.compile(r"^error: .*\n", re.MULTILINE)
+"""A whole error of virsh's. What has no newline was cut off."""
+
+_NOT_BEGUN = re.compile(manners.NEWS.decode() + r"error: Failed to reconnect to the hypervisor\n")
+"""virsh reconnects before it begins with a command, so then the command was not begun."""
+
+
+def classify(name: str, stdout: bytes, stderr: bytes, *, reads: bool, return_code: int = 0) -> Result:
+    """Return the result of the command `name`, which printed this at the prompt, or in a virsh of its own.
+
+    Args:
+        name: The command. It only `reads`, or it is an action.
+        return_code: The exit status of a virsh of its own; 0 at the prompt, which has none.
+    """
+    result = manners.judged(name, stdout, stderr, reads=reads, return_code=return_code)
+    if result.status:
+        return result
+    doubt = "" if reads else unknown(name)
+    if return_code and (how := _unexpected_end(name, result)):
+        message = f"{_whole(result.stderr)}error: {how}{doubt}\n"
+        return Result(return_code, result.stdout, message, outcome_unknown=not reads)
+    if not reads and (manners.is_undecided(result.stderr) or _is_lost_under_way(name, result)):
+        noted = f"{_whole(result.stderr)}error: {doubt.removeprefix('; ')}\n"
+        return Result(result.return_code, result.stdout, noted, outcome_unknown=True)
+    return result
+
+
+def unknown(name: str) -> str:
+    """Return what a message says, after its reason, about an action whose outcome is unknown."""
+    return f"; the outcome of {name} is unknown"
+
+
+def timed_out(timeout: float, doubt: str = "") -> Result:
+    """Return the result of a command that virsh did not answer in `timeout` seconds, in `doubt` if it had begun."""
+    message = f"error: Timed out during operation: virsh did not answer within {timeout:g} s{doubt}\n"
+    return Result(255, "", message, outcome_unknown=bool(doubt))
+
+
+def lost(why: str, doubt: str) -> Result:
+    """Return the result of a command that was under way when the connection to its host, or virsh itself, was lost."""
+    return Result(255, "", f"error: {why}{doubt}\n", outcome_unknown=bool(doubt))
+
+
+def unreached(error: Exception) -> Result:
+    """Return the result of a command that no virsh was given, because the host cannot be reached."""
+    return Result(255, "", f"error: {error}\n")
+
+
+def is_lost(name: str, result: Result) -> bool:
+    """Return whether a command failed because its connection, or its virsh, was lost."""
+    return not result.status and isinstance(failure([name], result), ConnectionLostError)
+
+
+def is_broken_off(name: str, result: Result) -> bool:
+    """Return whether a command was lost, or ran out of time."""
+    return not result.status and isinstance(failure([name], result), ConnectionLostError | CommandTimeoutError)
+
+
+def _unexpected_end(name: str, result: Result) -> str:
+    """Return how a virsh that gave no answer has ended; nothing for one that did.
+
+    virsh itself exits with 0 or 1. Above 128 a shell, sudo or ssh means that a signal ended it.
+    """
+    code = result.return_code
+    if _ANSWER.search(result.stderr):
+        return ""
+    if code < 0:
+        return f"virsh ended unexpectedly, by {_signal(-code)}"
+    if code > 128:
+        return f"virsh ended unexpectedly, with the status {code}"
+    if result.stdout.strip() or result.stderr.strip() or manners.says_no(name, result.stdout):
+        return ""
+    return f"virsh ended unexpectedly, with the status {code} and without an error message"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _is_lost_under_way(name: str, result: Result) -> bool:
+    """Return whether an action that had begun failed because virsh lost its connection to libvirt."""
+    return is_lost(name, result) and not _NOT_BEGUN.match(result.stderr)
+
+
+def _whole(stderr: str) -> str:
+    """Return `stderr` with a newline at its end, if there is anything in it."""
+    return f"{stderr.rstrip()}\n" if stderr.strip() else ""

@@ -1,0 +1,337 @@
+"""Actions whose virsh, or whose libvirtd, is killed while they are under way: the outcome is reported as unknown.
+
+libvirt's client logs each call that it sends, so that a test knows the moment when libvirtd has the action.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+import kvm
+import unix
+from kvm import ConnectionLostError, Hypervisor, InvalidStateError, KvmError
+from kvm.values import Outcome
+from kvm.virsh.command import failure
+from kvm.virsh.outcome import classify
+from libvirtd import Libvirtd
+
+T = TypeVar("T")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only a system daemon can be stopped and killed here")
+
+NAME = "outcome"
+GUEST = {
+    "@type": "qemu",
+    "name": NAME,
+    "memory": {"@unit": "MiB", "#text": 32},
+    "os": {"type": {"@arch": "x86_64", "@machine": "pc", "#text": "hvm"}},
+}
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class Wire:
+    """What the virsh processes send that are started with these `envs`."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self.envs = {"LIBVIRT_LOG_FILTERS": "1:rpc", "LIBVIRT_LOG_OUTPUTS": f"1:file:{log}"}
+
+    def has_sent(self, procedure: int) -> bool:
+        """Whether a call of this number, as libvirt's protocol has it, was sent."""
+        return re.search(rf"MSG_TX_QUEUE: .* proc={procedure} ", self._log.read_text()) is not None
+
+    def kill(self) -> int:
+        """Kill these virsh processes; return how many there were."""
+        processes = self.processes()
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        return len(processes)
+
+    def processes(self) -> set[int]:
+        mark, found = os.fsencode(self._log), set()
+        for process in map(Path, filter(str.isdecimal, os.listdir("/proc"))):
+            with suppress(OSError):
+                if mark in (Path("/proc") / process / "environ").read_bytes():
+                    name = (Path("/proc") / process / "comm").read_text().strip()
+                    found |= {int(str(process))} if name == "virsh" else set()
+        return found
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Wire:
+    log = tmp_path / "log"
+    log.touch()
+    return Wire(log)
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Libvirtd]:
+    """A libvirtd to stop and kill."""
+    daemon = Libvirtd()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def hypervisor(daemon: Libvirtd) -> Iterator[Hypervisor]:
+    with Hypervisor(unix.Local(timeout=60), daemon.uri) as hypervisor:
+        yield hypervisor
+
+
+@pytest.fixture
+def guest(hypervisor: Hypervisor) -> Iterator[str]:
+    """A guest without an operating system, defined."""
+    hypervisor.domain.define(GUEST)
+    yield NAME
+    with suppress(InvalidStateError):
+        hypervisor.domain.destroy(NAME)
+    hypervisor.domain.undefine(NAME, managed_save=True)
+
+
+@contextmanager
+def calling(hypervisor: Hypervisor, wire: Wire, call: Callable[[], T]) -> Iterator[Future[T]]:
+    """Have another thread make a call, whose virsh is on the wire, for the duration of a block."""
+
+    def on_wire() -> T:
+        with hypervisor.set_controls(envs=wire.envs):
+            return call()
+
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(on_wire)
+
+
+class Held:
+    """A file of XML that holds up a virsh, once it has connected, until it is `fed`."""
+
+    def __init__(self, path: Path, tag: str, conf: Mapping[str, Any]) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self._document = kvm.to_xml(tag, conf)
+
+    @contextmanager
+    def fed(self, daemon: Libvirtd, wire: Wire, procedure: int) -> Iterator[None]:
+        """Have libvirtd be stopped, and have been sent what virsh was held up with, for the duration of a block."""
+        with self.path.open("w") as file:  # which waits until virsh reads it
+            os.kill(daemon.pid, signal.SIGSTOP)
+            file.write(self._document)
+        until(lambda: wire.has_sent(procedure))
+        yield
+
+
+CREATE, DEFINE, CORE_DUMP, SECRET_DEFINE, UPLOAD = 10, 11, 53, 142, 208
+"""The numbers of calls, as libvirt's protocol has them."""
+
+SECRET = {"@ephemeral": "no", "@private": "no", "description": "of unknown outcome"}
+
+
+@pytest.fixture
+def created(tmp_path: Path, hypervisor: Hypervisor) -> Iterator[Held]:
+    """A guest to be created."""
+    yield Held(tmp_path / "guest", "domain", GUEST)
+    if NAME in hypervisor.domain.list():
+        hypervisor.domain.destroy(NAME)
+
+
+@pytest.fixture
+def running(hypervisor: Hypervisor, guest: str) -> str:
+    hypervisor.domain.start(guest)
+    return guest
+
+
+@contextmanager
+def standing_still(daemon: Libvirtd, name: str) -> Iterator[None]:
+    """Have the QEMU of a guest not answer for the duration of a block."""
+    (qemu,) = daemon.qemu(name)
+    os.kill(qemu, signal.SIGSTOP)
+    yield
+    os.kill(qemu, signal.SIGCONT)
+
+
+# -- virsh is killed
+
+
+def test_killed_one_shot_action_has_unknown_outcome(
+    hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire, created: Held
+) -> None:
+    with calling(hypervisor, wire, lambda: hypervisor.domain.create(created.path)) as call:
+        with created.fed(daemon, wire, CREATE):
+            assert wire.kill() == 1
+            error = call.exception()
+        daemon.go_on()
+    assert isinstance(error, ConnectionLostError)
+    assert str(error).endswith("by SIGKILL; the outcome of create is unknown")
+    assert error.outcome_unknown
+    until(lambda: hypervisor.domain.list().get(NAME, {}).get("state") == "running")  # libvirt has done it
+
+
+def test_killed_session_leaves_unknown_outcome(
+    hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire, tmp_path: Path
+) -> None:
+    held = Held(tmp_path / "defined", "domain", {**GUEST, "name": "defined"})
+    with calling(hypervisor, wire, lambda: hypervisor.domain.define(held.path)) as call:
+        with held.fed(daemon, wire, DEFINE):
+            assert wire.kill() == 1
+            error = call.exception()
+        daemon.go_on()
+    assert isinstance(error, ConnectionLostError)
+    assert error.outcome_unknown
+    until(lambda: "defined" in hypervisor.domain.list(all=True))
+    hypervisor.domain.undefine("defined")
+
+
+def test_killed_job_has_unknown_outcome(
+    hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire, running: str, tmp_path: Path
+) -> None:
+    core = tmp_path / "core"
+    with (
+        calling(hypervisor, wire, lambda: hypervisor.domain.coredump(running, core)) as call,
+        standing_still(daemon, running),
+    ):
+        until(lambda: wire.has_sent(CORE_DUMP))
+        assert wire.kill() == 1
+        error = call.exception()
+    assert isinstance(error, ConnectionLostError)
+    assert str(error).endswith("by SIGKILL; the outcome of dump is unknown")
+    assert error.outcome_unknown
+    until(lambda: hypervisor.domain.jobinfo(running) is None and hypervisor.domain.state(running) == "running")
+    assert core.stat().st_size
+
+
+def test_killed_upload_has_unknown_outcome(hypervisor: Hypervisor, wire: Wire, tmp_path: Path) -> None:
+    (tmp_path / "pool").mkdir()
+    os.mkfifo(tmp_path / "source")
+    hypervisor.pool.create_as("outcomes", "dir", target=str(tmp_path / "pool"))
+    try:
+        hypervisor.volume.create_as("outcomes", "disk", "1M")
+        with (
+            calling(
+                hypervisor, wire, lambda: hypervisor.volume.upload("disk", tmp_path / "source", pool="outcomes")
+            ) as call,
+            (tmp_path / "source").open("wb") as source,
+        ):
+            source.write(b"x" * 1000)
+            source.flush()
+            until(lambda: wire.has_sent(UPLOAD))
+            assert wire.kill() == 1
+        error = call.exception()
+    finally:
+        hypervisor.pool.destroy("outcomes")
+    assert isinstance(error, ConnectionLostError)
+    assert error.outcome_unknown
+    assert str(error).endswith(
+        "the outcome of vol-upload is unknown: there may be a part of what was sent in volume 'disk'"
+    )
+
+
+def test_killed_one_shot_read_is_retried(hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire) -> None:
+    cpu = "<cpu><arch>x86_64</arch><model>qemu64</model></cpu>"
+    with calling(hypervisor, wire, lambda: hypervisor.generic.cpu_baseline(cpu)) as call:
+        with daemon.stopped():
+            until(wire.processes)
+            first = wire.processes()
+            wire.kill()
+            until(lambda: wire.processes() - first)
+        assert call.result()["model"]["#text"] == "qemu64"
+
+
+# -- libvirtd is killed, which virsh itself reports
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_loss_that_virsh_reports_leaves_unknown_outcome(
+    daemon: Libvirtd, wire: Wire, tmp_path: Path, check: bool
+) -> None:
+    held = Held(tmp_path / "secret", "secret", SECRET)
+    with Hypervisor(unix.Local(timeout=60), daemon.uri, check=check) as hypervisor:
+        hypervisor.generic.uri()
+        with (
+            calling(hypervisor, wire, lambda: hypervisor.secret.define(held.path)) as call,
+            held.fed(daemon, wire, SECRET_DEFINE),
+        ):
+            daemon.kill()
+            error = call.exception()
+        if check:
+            assert isinstance(error, ConnectionLostError)
+            assert str(error).endswith("the outcome of secret-define is unknown")
+            assert error.outcome_unknown
+        else:
+            result = call.result()
+            assert (result.status, result.value, result.outcome_unknown) == (False, None, True)
+            assert result.stderr.endswith("error: the outcome of secret-define is unknown\n")
+
+
+def test_one_shot_reports_lost_daemon_as_unknown(
+    hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire, created: Held
+) -> None:
+    with (
+        calling(hypervisor, wire, lambda: hypervisor.domain.create(created.path)) as call,
+        created.fed(daemon, wire, CREATE),
+    ):
+        daemon.kill()
+        error = call.exception()
+    assert isinstance(error, ConnectionLostError)
+    assert error.outcome_unknown
+    daemon.up()
+
+
+def test_action_not_begun_has_known_outcome(hypervisor: Hypervisor, daemon: Libvirtd, guest: str) -> None:
+    hypervisor.generic.uri()
+    daemon.down()
+    try:
+        with pytest.raises(KvmError) as raised:
+            hypervisor.domain.autostart(guest)
+    finally:
+        daemon.up()
+    assert isinstance(raised.value, ConnectionError)
+    assert not raised.value.outcome_unknown
+    assert hypervisor.domain.info(guest)["autostart"] is False
+
+
+# -- what virsh leaves behind
+
+
+@pytest.mark.parametrize(
+    ("return_code", "stdout", "stderr", "is_unknown"),
+    [
+        (-15, b"", b"", True),
+        (137, b"", b"Killed\n", True),  # as a shell or sudo says it
+        (1, b"\n", b"", True),
+        (-9, b"", b"error: Failed to sa", True),
+        (1, b"", b"error: Failed to save domain x\n", False),
+        (-6, b"", b"error: Failed to save domain x\nerror: Requested operation is not valid\n", False),
+        (1, b"\nsave aborted\n", b"", False),
+        (126, b"", b"virsh: Permission denied\n", False),
+    ],
+)
+def test_end_without_an_answer_is_a_loss(return_code: int, stdout: bytes, stderr: bytes, is_unknown: bool) -> None:
+    action = classify("save", stdout, stderr, reads=False, return_code=return_code)
+    assert (action.return_code, action.outcome_unknown) == (return_code, is_unknown)
+    read = classify("save", stdout, stderr, reads=True, return_code=return_code)
+    assert not read.outcome_unknown
+    for result in (action, read):
+        assert isinstance(failure(["save"], result), ConnectionLostError) is is_unknown
+
+
+def test_unknown_outcome_survives_pickling() -> None:
+    result = classify("save", b"", b"", reads=False, return_code=-9)
+    assert pickle.loads(pickle.dumps(result)).outcome_unknown
+    assert pickle.loads(pickle.dumps(Outcome(result, None))).outcome_unknown
+    assert pickle.loads(pickle.dumps(failure(["save"], result))).outcome_unknown
+    assert "outcome_unknown" in repr(result)

@@ -13,7 +13,7 @@ from lxml import etree
 import kvm
 import unix
 from kvm import InvalidArgumentError, KvmError, from_xml, to_xml
-from sameness import normal, parse
+from sameness import normal, parse, unordered
 
 CORPUS = Path(__file__).parents[1] / ".cache" / "corpus"
 
@@ -39,7 +39,8 @@ def test_every_document_comes_back_the_same() -> None:
     for path, content in found:
         for document in (content, content.decode()):
             ((tag, conf),) = from_xml(document).items()
-            if normal(parse(to_xml(tag, conf))) != normal(parse(content)):
+            said = normal if tag == "filter" else unordered
+            if said(parse(to_xml(tag, conf))) != said(parse(content)):
                 lost.append(path)
     assert lost == []
     assert len(found) > 3000

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import enum
+import json
 import time
 import tracemalloc
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from lxml import etree
 
 import kvm
 from kvm import InvalidArgumentError, _xml_to_dict, from_xml, to_xml, xml, xmlplain
+from kvm.xmlplaces import PLAIN
 from kvm.xmlwriter import NAMESPACES
 from sameness import normal, parse
 
@@ -42,6 +47,13 @@ from sameness import normal, parse
         ),
         ("<a>one<b/>\n <!-- no -->two</a>", {"#content": ["one", {"b": True}, "\n two"]}),
         ("<a> one\n two\\</a>", " one\n two\\"),
+        ("<a xml:space='preserve'>\n</a>", {"@xml:space": "preserve", "#text": "\n"}),
+        (
+            "<a xml:space='preserve'>\n <b>\n</b><c xml:space='default'>\n</c>\t</a>",
+            {"@xml:space": "preserve", "#content": ["\n ", {"b": "\n"}, {"c": {"@xml:space": "default"}}, "\t"]},
+        ),
+        ("<a><b xml:space='preserve'> \n</b>\n<b/></a>", {"b": [{"@xml:space": "preserve", "#text": " \n"}, True]}),
+        ("<a xml:space='default' b='xml:space'>\n</a>", {"@xml:space": "default", "@b": "xml:space"}),
         ("<a xml:lang='de' xml:space='preserve'/>", {"@xml:lang": "de", "@xml:space": "preserve"}),
         ("<a xmlns:q='u'><q:d q:e='1'/><d/></a>", {"@xmlns:q": "u", "q:d": {"@q:e": "1"}, "d": True}),
         ("<a><d xmlns='u'><e/><f xmlns=''/></d></a>", {"d": {"@xmlns": "u", "e": True, "f": {"@xmlns": ""}}}),
@@ -115,12 +127,14 @@ any_text = st.text(
 @st.composite
 def elements(draw: st.DrawFn, depth: int = 3) -> etree._Element:
     """Any element: names with and without prefixes, text anywhere, comments and CDATA."""
-    tag = draw(st.sampled_from(TAGS))
+    tag = draw(st.sampled_from(TAGS if depth == 3 else (*TAGS, "filter", "metadata")))
     declared: dict[str | None, str] = {None: "urn:default"} if "default" in tag else {}
     declared |= draw(st.sampled_from([{}, PREFIXES]))
     element = etree.Element(tag, nsmap=declared)
     for name in draw(st.lists(st.sampled_from(["x", "id", "{urn:q}a", "{http://www.w3.org/XML/1998/namespace}lang"]))):
         element.set(name, draw(any_text))
+    if space := draw(st.sampled_from(["", "", "preserve", "default"])):
+        element.set("{http://www.w3.org/XML/1998/namespace}space", space)
     element.text = draw(st.none() | any_text)
     for _ in range(draw(st.integers(0, 3 if depth else 0))):
         child: etree._Element = draw(elements(depth - 1) | st.just(etree.Comment("no")))
@@ -152,6 +166,13 @@ def test_every_document_comes_back_the_same(element: etree._Element) -> None:
         "<d xmlns:unused='urn:1'><a xmlns:p='urn:1' xmlns:q='urn:1' p:x='1'/></d>",
         "<d><empty></empty><blank> </blank><a b=''/></d>",
         "<d><path>C:\\new\\table</path><a>  leading</a></d>",
+        "<d><s xml:space='preserve'><t/><t/></s><u>\n</u></d>",
+        "<d><s xml:space='preserve'><t>\n</t><v xml:space='default'>\n<w/>\n<w/></v>\n</s></d>",
+        "<filter><rule/><filterref/><uuid>1</uuid><rule/></filter>",
+        "<cpu><numa><interconnects><latency/><bandwidth/><latency/></interconnects></numa></cpu>",
+        "<m xmlns='urn:m'><run/><wait/><run>1<n/></run><wait/></m>",
+        "<domain><metadata><n:m xmlns:n='urn:n'><o/><p/><o><q/><r/><q/></o></n:m></metadata></domain>",
+        "<network><metadata><n:m xmlns:n='urn:n'/><n:o xmlns:n='urn:o'/><n:m xmlns:n='urn:m'/></metadata></network>",
     ],
 )
 def test_what_is_easily_lost_is_not(text: str) -> None:
@@ -163,6 +184,62 @@ def test_a_whole_document_is_taken_for_its_content() -> None:
     whole = from_xml("<domain type='kvm'><name>a</name></domain>")
     assert to_xml("domain", whole) == to_xml("domain", whole["domain"])
     assert to_xml("a", {"a": {"b": True}}) == "<a>\n  <a>\n    <b/>\n  </a>\n</a>\n"
+
+
+FILTER = "<filter name='f'><rule action='{}'/><uuid>1</uuid><filterref filter='g'/><rule action='b'/></filter>"
+
+
+def test_the_order_of_a_filter_is_in_its_dictionary() -> None:
+    conf = from_xml(FILTER.format("a"))["filter"]
+    assert conf["rule"] == [{"@action": "a"}, {"@action": "b"}]
+    assert conf["#order"] == ["rule", "uuid", "filterref", "rule"]
+    conf["rule"][0] = {"@action": "<"}
+    assert normal(parse(to_xml("filter", conf))) == normal(parse(FILTER.format("&lt;")))
+    plain = from_xml("<filter name='f'><rule action='a'/><rule action='b'/></filter>")["filter"]
+    assert plain.keys() == {"@name", "rule", "#order"}
+
+
+@pytest.mark.parametrize(
+    ("conf", "names"),
+    [
+        ({"a": [1, 2], "b": 3, "#order": ["b", "a", "a"]}, "b3 a1 a2"),
+        ({"a": [1, 2], "b": [1, 2], "#order": ("a", "b", "a", "b")}, "a1 b1 a2 b2"),
+        ({"a": [1, 2], "b": [], "#order": ["a", "b", "b"]}, "a1 a2"),
+        ({"a": [1, 2, 3], "b": [1], "#order": ["a", "b"]}, "a1 a2 a3 b1"),
+        ({"a": [1, 2, 3], "b": None, "#order": ["a", "a", "b", "c"]}, "a1 a2 a3"),
+        ({"a": [None, 2], "b": 1, "#order": ["a", "b", "a"]}, "b1 a2"),
+        ({"a": [1, 2], "b": 1, "c": [1, 2], "#order": ["b"]}, "b1 a1 a2 c1 c2"),
+        ({"a": [1], "#order": []}, "a1"),
+    ],
+)
+def test_children_are_written_in_their_order(conf: dict[str, Any], names: str) -> None:
+    assert " ".join(f"{each.tag!s}{each.text}" for each in parse(to_xml("filter", conf))) == names
+
+
+@pytest.mark.parametrize(
+    ("conf", "why"),
+    [
+        (
+            {"a": [1, 2, 3], "b": 1, "#order": ["a", "b", "a"]},
+            "'#order' names 'a' 2 times, but there are 3, and others",
+        ),
+        ({"a": [1], "b": 1, "#order": ["a", "b", "a"]}, "'#order' names 'a' 2 times, but there are 1"),
+        ({"a": 1, "#order": "a"}, "'#order' is a list of the children's names, not 'a'"),
+        ({"a": 1, "#order": [1]}, "the name 1 is no text"),
+    ],
+)
+def test_an_order_that_leaves_a_place_open_is_refused(conf: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"cannot write <filter> as XML: {why}"):
+        to_xml("filter", conf)
+
+
+def test_the_plain_conversion_has_no_order() -> None:
+    alternating = "<m xmlns='urn:m'><a/><b/><a/></m>"
+    assert "#order" not in _xml_to_dict(etree.fromstring(FILTER))["filter"]
+    assert _xml_to_dict(etree.fromstring(alternating)) == {"m": {"@xmlns": "urn:m", "a": [True, True], "b": True}}
+    assert from_xml(alternating)["m"]["#order"] == ["a", "b", "a"]
+    assert "#order" not in from_xml("<m><a/><a/><b/></m>")["m"]
+    assert "#order" not in from_xml("<domain><devices><disk/><hub/><disk/></devices></domain>")["domain"]["devices"]
 
 
 def test_prefixes_of_libvirt_need_no_declaration() -> None:
@@ -242,17 +319,33 @@ def test_a_dictionary_that_contains_itself_is_refused() -> None:
         to_xml("d", conf)
 
 
-def test_deep_nesting_is_read_but_not_written() -> None:
-    element = innermost = etree.Element("a")
-    for _ in range(10_000):
-        innermost = etree.SubElement(innermost, "a")
-    for read in (from_xml, _xml_to_dict):
-        value = read(element)
-        for _ in range(10_000):
-            value = value["a"]
-        assert value == {"a": True}
-    with pytest.raises(InvalidArgumentError, match="nested too deeply"):
-        to_xml("a", from_xml(element))
+@pytest.mark.parametrize("encode", [str, str.encode])
+def test_nesting_is_read_and_written_as_deep_as_libvirt_reads(encode: Callable[[str], str | bytes]) -> None:
+    deepest = "<b x='1'>" * 256 + "</b>" * 256
+    value = from_xml(encode(deepest))
+    assert normal(parse(to_xml("b", value["b"]))) == normal(parse(deepest))
+    assert json.loads(json.dumps(copy.deepcopy(value))) == value
+    for depth in (257, 300_000):
+        for read in (from_xml, xml.parse):
+            with pytest.raises(InvalidArgumentError, match="nested more than 256 elements deep"):
+                read(encode("<b>" * depth + "</b>" * depth))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!DOCTYPE b><b/>",
+        "<!DOCTYPE b [<!ENTITY c 'd'>]><b>&c;</b>",
+        "<!DOCTYPE b SYSTEM 'b.dtd'><b>&undefined;</b>",
+        "<?xml version='1.0'?><!-- a --><!DOCTYPE b><b e='f'>g</b>",
+    ],
+)
+def test_a_document_type_is_refused_and_named(text: str) -> None:
+    for read in (from_xml, xml.parse, partial(xml.document, "b")):
+        for document in (text, text.encode()):
+            with pytest.raises(InvalidArgumentError, match=r"^the XML has a document type \(DTD\), which is refused"):
+                read(document)
+    assert from_xml("<b><![CDATA[<!DOCTYPE b>]]></b>") == {"b": "<!DOCTYPE b>"}
 
 
 def test_a_million_siblings_are_read() -> None:
@@ -391,6 +484,23 @@ def test_white_space_in_attributes_that_libvirt_does_not_escape_is_not_lost() ->
     assert xml.conf(in_cdata)["metadata"]["a:b"]["#text"] == "c='\n'"
 
 
+@pytest.mark.parametrize(
+    ("beside", "value"),
+    [
+        ("<b><![CDATA[x='\n\t' & \r]]></b>", "x='\n\t' & \r"),
+        ("<b/><!-- don't: x='\n\t' -->", True),
+        ("<b/><?a don't x='\n\t' ?>", True),
+        ("<b x=\"it's='\">a='1\n' &amp; \r\tb</b>", {"@x": "it's='", "#text": "a='1\n' & \r\tb"}),
+        ("<b><![CDATA[don't]]><![CDATA[a='1\n']]></b>", "don'ta='1\n'"),
+    ],
+)
+def test_white_space_in_attributes_survives_whatever_is_beside(beside: str, value: object) -> None:
+    paths = {"@dir": "/srv/a\tb", "@file": "/srv/c\n d\re"}
+    element = f"<source dir='{paths['@dir']}' file='{paths['@file']}'/>"
+    conf = xml.conf(f"<domain>\n  {element}\n  <metadata>{beside}</metadata>\n  {element}\n</domain>\n\n")
+    assert conf == {"source": [paths, paths], "metadata": {"b": value}}
+
+
 def test_a_device_without_content_has_its_tag() -> None:
     assert xml.device(from_xml("<panic/>")) == b"<panic/>\n"
 
@@ -523,10 +633,10 @@ def test_what_is_wrong_in_a_text_is_wrong_in_bytes(data: st.DataObject) -> None:
 
 def test_many_prefixes_take_no_more_time_and_memory_than_they_have_to() -> None:
     declared = " ".join(f"xmlns:n{number}='u'" for number in range(8000))
-    deep = f"<p:a xmlns:p='u' {declared}>{'<p:a>' * 8000}{'</p:a>' * 8000}</p:a>"
+    deep = f"<p:a xmlns:p='u' {declared}>{'<p:a>' * 255}{'</p:a>' * 255}</p:a>"
     tracemalloc.start()
     try:
-        xmlplain.read(deep, {})
+        xmlplain.read(deep, PLAIN)
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()
@@ -541,7 +651,7 @@ def test_a_document_that_was_changed_is_not_what_is_read_again() -> None:
 
 @pytest.mark.parametrize("document", [GUEST, "<a><b></b><c>x\ny</c></a>", "<a>é\u20ac😀</a>", '<a b="1" />'])
 def test_what_libvirt_writes_as_a_rule_needs_no_parser(document: str) -> None:
-    assert xmlplain.read(document, {}) == _xml_to_dict(etree.fromstring(document))
+    assert xmlplain.read(document, PLAIN) == _xml_to_dict(etree.fromstring(document))
 
 
 def test_what_is_read_is_not_remembered_for_ever_and_secrets_are_not_at_all() -> None:

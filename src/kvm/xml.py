@@ -7,7 +7,19 @@ that could repeat there: what that is, libvirt's own schemas say (`kvm.lists_gen
 Names have the prefixes that they are written with, ``qemu:arg``, and ``@xmlns:qemu`` is where the prefix is declared.
 Where text goes on between or behind children, in the metadata of other programs, all of it is in ``#content``, a list
 of text and of one-key dicts in their order: ``<p>one <b>two</b> three</p>`` is ``{'#content': ['one ', {'b': 'two'},
-' three']}``. White space is kept in text, and is none if it is all there is between tags, over more than one line.
+' three']}``. White space is kept in text. If it is all there is between two tags, and has a newline, it is indentation
+and left out, unless ``xml:space='preserve'`` says otherwise.
+
+The keys of a dict are in the order of the elements, and elements of the same name are together in their list. libvirt
+reads elements by their names, so for it that is order enough, but for two of its elements: ``<filter>``, a network
+filter with its rules and references, and ``<interconnects>`` of NUMA nodes. In these, ``#order`` is a list of the
+children's names in the order of the document: ``['rule', 'filterref', 'rule']`` is the first rule, the reference, the
+second rule. In elements of other programs, ``#order`` is there where elements of different names alternate. To add or
+remove one of several elements that alternate with others, add or remove its name in ``#order`` as well: `to_xml`
+refuses a dict whose ``#order`` leaves a place open. Without ``#order``, elements are written as the dict has them.
+
+Left out are comments, processing instructions, and the difference between text and CDATA. Refused are document types
+(DTDs), and elements that are nested more than 256 deep, which libvirt does not read either.
 
 lxml takes longer to load than all the rest of this package, so it is loaded by the functions that need it; what reads
 and writes documents is, too.
@@ -22,7 +34,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
-from kvm.xmlplaces import UNKNOWN, Place, roots
+from kvm.xmlplaces import PLAIN, Place, document_roots, other
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -44,8 +56,13 @@ Node: TypeAlias = Any
 """One node of a document: a dict, a list, or text."""
 
 _XML = re.compile(r"\s*<|\ufeff")
-_BROKEN = re.compile(r"='[^'\n\t<>]*[\n\t][^'<>]*'")
-"""The value of an attribute, as libvirt writes it, of more than one line; or the like in text."""
+_WRITTEN = re.compile(
+    r"""<!\[CDATA\[.*?\]\]>|<!--.*?-->|<\?.*?\?>  # what has no references
+    |='[^'\n\t<>]*[\n\t][^'<>]*'                # an attribute of more than one line, or the like in text
+    |\r""",
+    re.DOTALL | re.VERBOSE,
+)
+"""What libvirt writes with white space of which a parser would make another, and what only looks like that."""
 
 
 @cache
@@ -70,9 +87,10 @@ def parse(text: str | bytes) -> etree._Element:
     try:
         root = etree.fromstring(_encoded(text).lstrip(), _parser("utf-8" if isinstance(text, str) else None))
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
+        from_xml(text)  # which says it better
         raise InvalidArgumentError(f"the XML is not well-formed: {getattr(error, 'msg', error)}") from error
     if (isinstance(text, bytes) or "<!DOCTYPE" in text) and root.getroottree().docinfo.doctype:
-        raise InvalidArgumentError("the XML has a document type (DTD), which libvirt has no use for: leave it out")
+        from_xml(text)
     return root
 
 
@@ -88,7 +106,7 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
     """
     from kvm.xmlreader import read
 
-    return read(_text_of(elt), {})
+    return read(_text_of(elt), PLAIN)
 
 
 def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
@@ -99,7 +117,7 @@ def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     """
     from kvm.xmlreader import read
 
-    return read(document if isinstance(document, (str, bytes)) else _text_of(document), roots())
+    return read(document if isinstance(document, (str, bytes)) else _text_of(document), document_roots())
 
 
 def _text_of(element: etree._Element) -> bytes:
@@ -130,11 +148,11 @@ def to_xml(tag: str, conf: Mapping[str, Any] | str | bool, *, validate: bool = F
 
     `InvalidArgumentError` for what XML cannot hold, or the schema does not allow; it names the element and says why.
     """
-    if isinstance(conf, Mapping) and len(conf) == 1 and isinstance(conf.get(tag), Mapping) and tag in roots():
-        conf = conf[tag]
+    if isinstance(conf, Mapping) and tag in document_roots().below:
+        conf = _without_tag(tag, conf)
     from kvm.xmlwriter import write
 
-    text = write(tag, conf)
+    text = f"{write(tag, conf)}\n"
     if validate:
         from kvm import schema
 
@@ -142,13 +160,18 @@ def to_xml(tag: str, conf: Mapping[str, Any] | str | bool, *, validate: bool = F
     return text
 
 
+def _without_tag(tag: str, conf: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The content of a document that may have its tag, as `from_xml` gives it."""
+    whole = conf.get(tag) if len(conf) == 1 else None
+    return whole if isinstance(whole, Mapping) else conf
+
+
 def document(tag: str, given: Document) -> bytes | str:
     """What to hand to virsh for `given`: XML as bytes, known to be well-formed, or a path as text."""
     from lxml import etree
 
     if isinstance(given, Mapping):
-        whole = given.get(tag) if len(given) == 1 else None  # with its tag, as `from_xml` gave it
-        return to_xml(tag, whole if isinstance(whole, Mapping) else given).encode()
+        return to_xml(tag, _without_tag(tag, given)).encode()
     if isinstance(given, etree._Element):
         return etree.tostring(given, with_tail=False)
     if isinstance(given, os.PathLike):
@@ -191,15 +214,15 @@ def root(text: str) -> etree._Element:
 
 def conf(text: str) -> Conf:
     """The content of the document that virsh printed, without its root's tag."""
-    (value,) = _read_printed(text, roots()).values()
+    (value,) = _read_printed(text, document_roots()).values()
     return value if isinstance(value, dict) else {}
 
 
-def _read_printed(text: str, places: Mapping[str, Place]) -> dict[str, Any]:
+def _read_printed(text: str, top: Place) -> dict[str, Any]:
     from kvm.xmlreader import read
 
     try:
-        return read(_printed(text), places)
+        return read(_printed(text), top)
     except InvalidArgumentError as error:
         raise UnreadableOutputError(f"virsh printed no XML: {error}") from error
 
@@ -209,13 +232,19 @@ def _printed(text: str) -> str:
 
     Of a carriage return that is a newline, of a newline or tab in an attribute a blank.
     """
-    text = text.replace("\r", "&#13;").rstrip("\n")
-    is_plain = "\t" not in text and text.count("\n") == text.count(">\n")  # every line ends with a tag
-    return text if is_plain or "<![CDATA[" in text else _BROKEN.sub(_referred, text)
+    text = text.rstrip("\n")
+    lines_end_with_tags = text.count("\n") == text.count(">\n")
+    is_plain = lines_end_with_tags and "\t" not in text and "\r" not in text
+    return text if is_plain else _WRITTEN.sub(_referred, text)
 
 
 def _referred(found: re.Match[str]) -> str:
-    return found[0].replace("\n", "&#10;").replace("\t", "&#9;")
+    written = found[0]
+    if written.startswith("<![CDATA["):  # where references are text
+        return written.replace("\r", "]]>&#13;<![CDATA[")
+    if written.startswith("<"):
+        return written
+    return written.replace("\n", "&#10;").replace("\t", "&#9;").replace("\r", "&#13;")
 
 
 def asked(xpath: str | None) -> Callable[[str], Conf | list[Node]]:
@@ -254,16 +283,14 @@ def _node(found: Any) -> Node:
         return found
     from kvm.xmlreader import read
 
-    return read(_text_of(found), {str(found.tag): _place_of(found)})
+    return read(_text_of(found), Place(frozenset(), {str(found.tag): _place_of(found)}, document_roots().add))
 
 
 def _place_of(element: etree._Element) -> Place:
     """The place that an element has in its document."""
     parent = element.getparent()
-    if parent is None:
-        return roots().get(str(element.tag), UNKNOWN)
-    _, below = _place_of(parent)
-    return below.get(str(element.tag), UNKNOWN)
+    place = document_roots() if parent is None else _place_of(parent)
+    return place.below.get(str(element.tag)) or other(place, str(element.tag))
 
 
 def unwrapped(options: Mapping[str, object]) -> dict[str, object]:
@@ -301,9 +328,7 @@ def device(given: Document) -> bytes | str:
 
 def printed_device(text: str) -> Conf:
     """The device that virsh printed, as a dict of its tag."""
-    _, below_domain = roots()["domain"]
-    _, below_devices = below_domain["devices"]
-    return _read_printed(text, below_devices)
+    return _read_printed(text, document_roots().below["domain"].below["devices"])
 
 
 def attribute(element: etree._Element, child: str, *names: str) -> str | None:

@@ -1,21 +1,36 @@
-"""What may repeat where in libvirt's documents: `kvm.lists_generated` as a tree to walk through beside a document."""
+"""What is known of an element by its place in libvirt's documents: what may repeat, and where order has a meaning.
+
+What may repeat is in `kvm.lists_generated`, from libvirt's schemas. Where order has a meaning is not in the schemas:
+libvirt's parsers read children by their name, so the order of children with different names is lost on them, but for
+those in `_IN_ORDER`. What other programs read out of theirs (metadata), nobody knows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-Place: TypeAlias = "tuple[frozenset[str], dict[str, Place]]"
-"""What is known of an element by its place: the children that may repeat, and the places of its children.
+_IN_ORDER = frozenset(["filter", "interconnects"])
+"""Elements whose children libvirt reads as one sequence, whatever their names: the rules of a network filter and its
+references to others, and the latencies and bandwidths between NUMA nodes."""
 
-Names that libvirt has in a namespace are ``{uri}local``.
-"""
+Add: TypeAlias = "Callable[[Any, str, dict[str, Any], Place], None]"
 
-UNKNOWN: Place = (frozenset(), {})
+
+class Place(NamedTuple):
+    """A place of documents; names that libvirt has in a namespace are ``{uri}local``."""
+
+    lists: frozenset[str]
+    """The children that may repeat."""
+    below: dict[str, Place]
+    """The places of children of which more is known."""
+    add: Add
+    """Adds a child to the dictionary of an element at this place."""
 
 
 def add(content: Any, name: str, element: dict[str, Any], place: Place) -> None:
-    """Add a child to the dictionary of an `element` at this place: in a list, if it may repeat there, or does."""
+    """Add a child: in a list, if it may repeat at this place, or does."""
     if name not in element:
         element[name] = [content] if name in place[0] else content
     elif type(found := element[name]) is list:
@@ -24,12 +39,55 @@ def add(content: Any, name: str, element: dict[str, Any], place: Place) -> None:
         element[name] = [found, content]
 
 
+def add_in_order(content: Any, name: str, element: dict[str, Any], place: Place) -> None:
+    """Add a child, and its name to ``#order``."""
+    add(content, name, element, place)
+    element.setdefault("#order", []).append(name)
+
+
+def add_alternating(content: Any, name: str, element: dict[str, Any], place: Place) -> None:
+    """Add a child, and its name to ``#order`` if children of other names are between it and its like."""
+    if "#order" not in element and name in element and next(reversed(element)) != name:
+        element["#order"] = names(element)
+    add(content, name, element, place)
+    if "#order" in element:
+        element["#order"].append(name)
+
+
+def names(element: dict[str, Any]) -> list[str]:
+    """The names of an element's children, those of the same name together."""
+    children = ((name, content) for name, content in element.items() if name[0] not in "@#")
+    return [name for name, content in children for _ in range(len(content) if type(content) is list else 1)]
+
+
+UNKNOWN = Place(frozenset(), {}, add)
+"""An element of libvirt's in which nothing repeats."""
+
+FOREIGN = Place(frozenset(), {}, add_alternating)
+"""An element of another program."""
+
+PLAIN = Place(frozenset(), {}, add)
+"""Any element, of which nothing is to be known."""
+
+
+def other(place: Place, name: str) -> Place:
+    """The place of a child that is not among those `below` its parent's."""
+    if place is PLAIN:
+        return PLAIN
+    is_foreign = place.add is add_alternating or name == "metadata" or ":" in name
+    return FOREIGN if is_foreign else UNKNOWN
+
+
 @cache
-def roots() -> dict[str, Place]:
-    """The places of the roots of documents."""
+def document_roots() -> Place:
+    """The place of the roots of documents."""
     from kvm.lists_generated import PLACES, ROOTS
 
-    places: list[Place] = [(lists, {}) for lists, _ in PLACES]
-    for (_, below), (_, numbers) in zip(places, PLACES, strict=True):
-        below.update({name: places[number] for name, number in numbers.items()})
-    return {root: places[number] for root, number in ROOTS.items()}
+    places = [Place(lists, {}, add) for lists, _ in PLACES]
+
+    def place(name: str, number: int) -> Place:
+        return places[number]._replace(add=add_in_order) if name in _IN_ORDER else places[number]
+
+    for known, (_, numbers) in zip(places, PLACES, strict=True):
+        known.below.update({name: place(name, number) for name, number in numbers.items()})
+    return Place(frozenset(), {name: place(name, number) for name, number in ROOTS.items()}, add_alternating)

@@ -12,12 +12,15 @@ is guessed here, and no error explained; `kvm.xmlreader` has expat for both.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
 
-from kvm.xmlplaces import UNKNOWN, Place, add
+from kvm.xmlplaces import Place, other
 
 T = TypeVar("T")
+
+MOST_NESTED = 256
+"""How deep elements may be nested: as deep as libxml2 reads them, and so libvirt."""
 
 BLANKS = " \t\n"
 """White space that can be for the eye alone; a carriage return that is left in text was written as a reference."""
@@ -35,6 +38,9 @@ _OWN = ("http://libvirt.org/", "http://www.w3.org/")
 
 _MANY = 5000
 """How many pieces are remembered, which takes some 3 MB; as many keys and prefixes."""
+
+_DEEPEST = 3 * MOST_NESTED
+"""How much is pushed for elements that are nested one deeper than they may be."""
 
 _LONG = 300
 """So many characters of a piece are not worth remembering."""
@@ -65,8 +71,8 @@ class Memory(dict[str, T]):
         return found
 
 
-def read(document: str, places: Mapping[str, Place]) -> dict[str, Any]:
-    """A document as a dictionary of its root's tag; `places` are those of roots. `NotPlainError` if it is not plain."""
+def read(document: str, top: Place) -> dict[str, Any]:
+    """A document as a dictionary of its root's tag; `top` is the place of roots. `NotPlainError` if it is not plain."""
     try:
         others = document.encode().translate(None, _CHARACTERS)
     except UnicodeEncodeError as error:
@@ -79,15 +85,14 @@ def read(document: str, places: Mapping[str, Place]) -> dict[str, Any]:
     pieces = [_pieces[each] for each in written]
     try:
         _check_prefixes(piece for piece in pieces if piece[0])
-        return _together(pieces, places)
+        return _together(pieces, top)
     except IndexError:
         raise NotPlainError("more ends than beginnings") from None
 
 
-def _together(pieces: Iterable[_Piece], places: Mapping[str, Place]) -> dict[str, Any]:
+def _together(pieces: Iterable[_Piece], place: Place) -> dict[str, Any]:
     """The dictionary of a document."""
     value: dict[str, Any] = {}  # of the innermost element that is known to have children
-    place: Place = (frozenset(), dict(places))
     leaf: dict[str, Any] | None = None  # of the element begun last, of which no child has been seen
     leaf_name = leaf_text = ""
     outer: list[Any] = []
@@ -116,15 +121,17 @@ def _together(pieces: Iterable[_Piece], places: Mapping[str, Place]) -> dict[str
                 push(place)
                 push(leaf_name)
                 value = leaf
-                place = place[1].get(leaf_name, UNKNOWN)
+                place = place[1].get(leaf_name) or other(place, leaf_name)
                 leaf = None
+                if len(outer) >= _DEEPEST:
+                    raise NotPlainError("too deep")
             if not is_empty:
                 leaf = attributes.copy()
                 leaf_name = name
                 leaf_text = text
                 continue
             content = attributes.copy() or True
-        add(content, name, value, place)
+        place[2](content, name, value, place)
     if outer or leaf is not None or len(value) != 1 or list in map(type, value.values()):
         raise NotPlainError("no root, or several, or no end of it")
     return value

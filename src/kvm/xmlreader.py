@@ -1,14 +1,14 @@
 """XML as dicts. Pure functions; the form of the dicts is that of `kvm.xml`.
 
 Text that is plain is for `kvm.xmlplain`. For all else, and for bytes, expat calls `start` and `end` for each element,
-so a document becomes a dict without a tree in between: as fast as by way of lxml's tree, in a third of the memory, and
-however deep it is nested. Most documents have neither namespaces nor text between children; the few that have are read
-with two more steps for names, or once more for the order.
+so a document becomes a dict without a tree in between: as fast as by way of lxml's tree, in a third of the memory.
+Most documents have neither namespaces nor text between children; the few that have are read with two more steps for
+names, or once more for the order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Any
@@ -16,8 +16,8 @@ from xml.parsers.expat import ExpatError, ParserCreate
 
 from kvm import xmlplain
 from kvm.errors import InvalidArgumentError
-from kvm.xmlplaces import UNKNOWN, Place, add
-from kvm.xmlplain import BLANKS, Memory
+from kvm.xmlplaces import Place, other
+from kvm.xmlplain import BLANKS, MOST_NESTED, Memory
 
 _SEPARATOR = "\x01"
 """Between the parts of a name in expat's calls; no document can hold it."""
@@ -29,10 +29,10 @@ _MANY = 1000
 """How many indentations there may be before they are looked at."""
 
 
-def read(document: str | bytes, places: Mapping[str, Place]) -> dict[str, Any]:
-    """A document as a dictionary of its root's tag; `places` are those of roots.
+def read(document: str | bytes, top: Place) -> dict[str, Any]:
+    """A document as a dictionary of its root's tag; `top` is the place of roots.
 
-    `InvalidArgumentError` if it is not well-formed, or has a document type.
+    `InvalidArgumentError` if it is not well-formed, has a document type, or is nested too deeply.
     """
     encoding = "utf-8" if isinstance(document, str) else None
     if encoding and "\0" in document:  # of which expat would guess another encoding
@@ -40,20 +40,20 @@ def read(document: str | bytes, places: Mapping[str, Place]) -> dict[str, Any]:
     try:
         if isinstance(document, str):
             with suppress(xmlplain.NotPlainError):
-                return xmlplain.read(document, places)
+                return xmlplain.read(document, top)
         data = (document.encode() if isinstance(document, str) else document).lstrip()
-        found = _read(data, places, encoding)
-        return _read(data, places, encoding, in_order=True) or {} if found is None else found
+        has_space = b"xml:space" in data or b"\0" in data  # in UTF-16, anything may be
+        found = None if has_space else _read(data, top, encoding)
+        return _read(data, top, encoding, in_order=True) or {} if found is None else found
+    except InvalidArgumentError:
+        raise
     except (ExpatError, ValueError, LookupError) as error:
         raise InvalidArgumentError(f"the XML is not well-formed: {error}") from error
 
 
-def _read(
-    data: bytes, places: Mapping[str, Place], encoding: str | None, *, in_order: bool = False
-) -> dict[str, Any] | None:
+def _read(data: bytes, place: Place, encoding: str | None, *, in_order: bool = False) -> dict[str, Any] | None:
     """The dictionary of a document; None if there is text beside children, and they are not taken `in_order`."""
     value: dict[str, Any] = {}  # of the innermost element that is known to have children
-    place: Place = (frozenset(), dict(places))
     leaf: dict[str, Any] | None = None  # what has begun behind it, and may turn out to have children as well
     leaf_name = ""  # by which its place is known
     is_mixed = False
@@ -68,7 +68,9 @@ def _read(
             push(value)
             push(place)
             value = leaf
-            place = place[1].get(leaf_name, UNKNOWN)
+            place = place[1].get(leaf_name) or other(place, leaf_name)
+            if len(outer) >= 2 * MOST_NESTED:
+                raise InvalidArgumentError(f"the XML is nested more than {MOST_NESTED} elements deep")
         leaf = {}
         leaf_name = name
         if attributes:
@@ -95,7 +97,7 @@ def _read(
                 if len(texts) > first:
                     text = "".join([*texts[first:], text])
                     del texts[first:]
-                if text[0] <= " " and "\n" in text and not text.strip(BLANKS):
+                if text[0] <= " " and "\n" in text and not text.strip(BLANKS) and not keeps_blanks:
                     content = content or True
                 elif content:
                     content["#text"] = text
@@ -103,7 +105,7 @@ def _read(
                     content = text
             elif not content:
                 content = True
-        add(content, name, value, place)
+        place[2](content, name, value, place)
 
     def look_beside_children() -> None:
         nonlocal is_mixed
@@ -130,24 +132,31 @@ def _read(
         own, pieces = pieces, outer_pieces.pop()
         content = value[name][-1] if isinstance(value[name], list) else value[name]
         if own:
-            _take_texts(content, own)
+            _take_texts(content, own, keeps_blanks)
         pieces.append({name: content})
 
     declared: list[str] = []
+    keeps_blanks = False  # as xml:space says
+    outer_keeps: list[bool] = []
 
     def declare(prefix: str | None, uri: str | None) -> None:
         declared.extend((f"xmlns:{prefix}" if prefix else "xmlns", uri or ""))
 
     def start_named(name: str, attributes: list[str]) -> None:
-        nonlocal leaf_name
+        nonlocal leaf_name, keeps_blanks
         attributes[::2] = map(_qualified, attributes[::2])
+        outer_keeps.append(keeps_blanks)
+        if in_order and "xml:space" in attributes[::2]:
+            keeps_blanks = attributes[2 * attributes[::2].index("xml:space") + 1] == "preserve"
         start_any(_qualified(name), declared + attributes)
         leaf_name = _expanded(name)
         declared.clear()
 
     def end_named(name: str) -> None:
+        nonlocal keeps_blanks
         key = _qualified(name)
         end_any(key)
+        keeps_blanks = outer_keeps.pop()
         if _expanded(name) in place[0] and not isinstance(value[key], list):
             value[key] = [value[key]]
 
@@ -165,16 +174,16 @@ def _read(
     return None if is_mixed and not in_order else value
 
 
-def _take_texts(content: dict[str, Any], pieces: Sequence[str | dict[str, Any]]) -> None:
+def _take_texts(content: dict[str, Any], pieces: Sequence[str | dict[str, Any]], keeps_blanks: bool) -> None:
     """Give an element's `content`, its attributes and children, the texts among `pieces`, in which these are in order.
 
-    Behind the first child, they are worth to have all in order.
+    Behind the first child, they are worth to have all in order; blanks are no text unless `keeps_blanks`.
     """
     joined: list[Any] = []
     for kind, run in groupby(pieces, type):
         found: list[Any] = list(run)
         joined += ["".join(found)] if kind is str else found
-    significant = [isinstance(piece, str) and bool(piece.strip(BLANKS)) for piece in joined]
+    significant = [isinstance(piece, str) and (keeps_blanks or bool(piece.strip(BLANKS))) for piece in joined]
     if any(significant[1:]):
         for child in [key for key in content if key[0] != "@"]:
             del content[child]
@@ -196,4 +205,4 @@ def _expanded(name: str) -> str:
 
 
 def _refuse(*_: object) -> None:
-    raise InvalidArgumentError("the XML has a document type (DTD), which libvirt has no use for: leave it out")
+    raise InvalidArgumentError("the XML has a document type (DTD), which is refused: libvirt's have none; leave it out")

@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NoReturn, cast
+from itertools import groupby, islice
+from types import MappingProxyType
+from typing import NoReturn, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError
 from kvm.values import Quantity
@@ -35,15 +38,19 @@ _REFERENCES = {
     "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"
 }  # fmt: skip
 
-_Scope = Mapping[str, str]
+_Scope: TypeAlias = Mapping[str, str]
 """The namespaces that are declared at a place, by their prefixes."""
 
 
-def write(tag: str, value: object) -> str:
-    """The XML of an element `tag`. `InvalidArgumentError` for what XML cannot hold, naming the element."""
+def write(tag: str, value: object, line: str = "\n", scope: _Scope = MappingProxyType({})) -> str:
+    """Return the XML of an element `tag` without a newline at its end.
+
+    `line` begins a new line at the element's indentation; `scope` are the namespaces that are declared around it.
+    `InvalidArgumentError` for what XML cannot hold, naming the element.
+    """
     parts: list[str] = []
     try:
-        _element(parts, tag, value, "\n", {})
+        _element(parts, tag, value, line, scope)
     except InvalidArgumentError:
         raise
     except ValueError as error:  # an int of thousands of digits
@@ -52,7 +59,7 @@ def write(tag: str, value: object) -> str:
         raise InvalidArgumentError(
             f"cannot write <{tag}> as XML: it is nested too deeply, or contains itself"
         ) from None
-    return "".join([*parts, "\n"])
+    return "".join(parts)
 
 
 def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope) -> None:
@@ -67,7 +74,7 @@ def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope
     attributes: list[tuple[str, object]] = []
     namespaces: dict[str, str] = {}
     children: list[tuple[str, object]] = []
-    text, mixed = "", None
+    text, mixed, order = "", None, None
     for name, content in value.items():
         key = name if type(name) is str else _plain(name, tag)
         if key[:1] == "@":
@@ -81,6 +88,8 @@ def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope
                 attributes.append(("unit", "b"))
         elif key == "#content":
             mixed = content
+        elif key == "#order":
+            order = content
         else:
             children.append((key, content))
     scope = {**scope, **namespaces} if namespaces else scope
@@ -100,10 +109,11 @@ def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope
             known.add((scope.get(prefix, prefix), local))
         parts.append(f' {attribute}="{_escaped(content, tag, _SPECIAL_IN_ATTRIBUTE)}"')
     parts.append(f">{text}")
-    start, inner = len(parts), "" if text or mixed is not None or not line else line + "  "
+    is_inline = text or mixed is not None or not line or value.get("@xml:space") == "preserve"
+    start, inner = len(parts), "" if is_inline else line + "  "
     if mixed is not None:
         _mixed(parts, tag, mixed, scope)
-    for key, content in children:
+    for key, content in children if order is None else _arranged(tag, order, children):
         for one in content if isinstance(content, list | tuple) else (content,):
             if one is not None and one is not False:
                 parts.append(inner)
@@ -112,6 +122,32 @@ def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope
         parts.append(f"{line if inner else ''}</{name}>")
     else:
         parts[-1] = f">{text}</{name}>" if text else "/>"
+
+
+def _arranged(tag: str, order: object, children: Sequence[tuple[str, object]]) -> list[tuple[str, object]]:
+    """Return the children one by one, as `order` names them; those that it does not name come last.
+
+    Of a name whose children are together, there may be more or fewer than `order` names. If others are between them,
+    it has to name each of them.
+    """
+    if not isinstance(order, list | tuple):
+        _refuse(tag, f"'#order' is a list of the children's names, not {order!r}")
+    of_name = {key: content if isinstance(content, list | tuple) else (content,) for key, content in children}
+    named = [name for each in order if of_name.get(name := _plain(each, tag))]
+    counts, runs = Counter(named), Counter(name for name, _ in groupby(named))
+    for name, count in counts.items():
+        if runs[name] > 1 and count != len(of_name[name]):
+            _refuse(
+                tag,
+                f"'#order' names {name!r} {count} times, but there are {len(of_name[name])}, and others are between "
+                "them: name each one where it belongs",
+            )
+    left = {name: iter(content) for name, content in of_name.items()}
+    arranged: list[tuple[str, object]] = []
+    for name, run in groupby(named):
+        length = None if runs[name] == 1 else len(list(run))
+        arranged += [(name, one) for one in islice(left[name], length)]
+    return arranged + [(name, one) for name, content in left.items() for one in content]
 
 
 def _mixed(parts: list[str], tag: str, mixed: object, scope: _Scope) -> None:

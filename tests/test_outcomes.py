@@ -178,7 +178,7 @@ def test_killed_one_shot_action_has_unknown_outcome(
     assert isinstance(error, ConnectionLostError)
     assert str(error).endswith("by SIGKILL; the outcome of create is unknown")
     assert error.outcome_unknown
-    until(lambda: hypervisor.domain.list().get(NAME, {}).get("state") == "running")  # libvirt has done it
+    until(lambda: NAME in hypervisor.domain.list(state_running=True))  # libvirt has done it
 
 
 def test_killed_session_leaves_unknown_outcome(

@@ -25,6 +25,7 @@ from kvm import (
     UnreadableOutputError,
 )
 from kvm.groups.domain import blocks, devices
+from kvm.groups.domain.devices import BandwidthLimits
 from libvirtd import Libvirtd
 from test_domain import GUEST
 
@@ -258,15 +259,16 @@ def test_the_limits_of_an_interface_are_set_as_they_are_read(test_driver: Hyperv
     domain.create(NETWORKED)
     none = {"average": 0, "peak": 0, "burst": 0}
     assert domain.iftune("guest", "web0") == {"inbound": {**none, "floor": 0}, "outbound": none}
-    assert domain.iftune("guest", "web0", inbound={"average": 100, "burst": 50}, outbound="10,20").status
+    assert domain.iftune("guest", "web0", inbound={"average": "100 kB/s", "burst": 51200}, outbound="10,20").status
     limits = domain.iftune("guest", MAC)
     assert limits == {
-        "inbound": {"average": 100, "peak": 0, "burst": 50, "floor": 0},
-        "outbound": {"average": 10, "peak": 20, "burst": 0},
+        "inbound": {"average": 100_000, "peak": 0, "burst": 51200, "floor": 0},
+        "outbound": {"average": 10_000, "peak": 20_000, "burst": 0},
     }
     (bandwidth,) = domain.conf("guest", xpath="//interface/bandwidth")
     assert bandwidth["bandwidth"]["inbound"] == {"@average": "100", "@burst": "50"}
-    assert domain.iftune("guest", "w", **limits, live=True).status
+    inbound: BandwidthLimits = {"average": limits["inbound"]["average"] * 1, "burst": limits["inbound"]["burst"] * 1}
+    assert domain.iftune("guest", "w", inbound=inbound, outbound={"average": 10_000, "peak": "20 kB/s"}).status
     assert domain.iftune("guest", "w") == limits
     assert domain.iftune("guest", "w", outbound={"average": 0}).status
     assert domain.iftune("guest", "w") == {**limits, "outbound": none}
@@ -447,11 +449,21 @@ def test_figures_by_path_that_do_not_pair_are_refused() -> None:
 def test_a_disk_is_resized_and_watched(start: Starter, tmp_path: Path) -> None:
     hypervisor = start(disk=disk(image(tmp_path / "a")))
     domain = hypervisor.domain
-    for size, expected in ((Quantity("16 MiB"), 16 * 1024**2), (20480, 20 * 1024**2), ("24M", 24 * 1024**2)):
+    for size, expected in ((Quantity("16 MiB"), 16 * 1024**2), (20 * 1024**2, 20 * 1024**2), ("24M", 24 * 1024**2)):
         assert domain.blockresize("guest", "vda", size).status
         assert domain.blkinfo("guest", "vda")["capacity"] == expected
     assert domain.blkthreshold("guest", "vda", "1MiB").status
     assert domain.stats("guest", block=True)["guest"]["block"][0]["threshold"] == 1024**2
+
+
+def test_sizes_that_were_read_can_be_reckoned_with_and_set(start: Starter, tmp_path: Path) -> None:
+    domain = start(disk=disk(image(tmp_path / "grows"))).domain
+    grown = domain.blkinfo("guest", "vda")["capacity"] + 3 * 1024**2 + 512  # type: ignore[operator]
+    domain.blockresize("guest", "vda", grown)
+    assert domain.blkinfo("guest", "vda")["capacity"] == grown
+    less = domain.info("guest")["used_memory"] - 7 * 1024**2
+    domain.setmem("guest", less, config=True)
+    assert domain.conf("guest", inactive=True)["currentMemory"] == {"@unit": "KiB", "#text": str(less // 1024)}
 
 
 def test_an_error_that_stopped_a_guest_is_told(start: Starter, tmp_path: Path) -> None:
@@ -504,7 +516,7 @@ def test_a_copy_is_limited_followed_and_taken(start: Starter, tmp_path: Path) ->
     assert job is not None
     assert job == {"type": "Block Copy", "bandwidth": 512000, "cur": job["cur"], "end": 8 * 1024**2}
     assert "512000 bytes/s" in hypervisor.virsh("blockjob", "guest", "vda", "--bytes").stdout  # type: ignore[union-attr]
-    for limit, expected in ((3, 3 * 1024**2), ("700KiB", 700 * 1024), (job["bandwidth"], 512000)):
+    for limit, expected in ((3 * 1024**2, 3 * 1024**2), ("700KiB", 700 * 1024), (job["bandwidth"], 512000)):
         assert domain.blockjob("guest", "vda", bandwidth=limit).status
         limited = domain.blockjob("guest", "vda")
         assert limited is not None
@@ -627,7 +639,7 @@ WRONG: list[tuple[type[KvmError], str, tuple[Any, ...], dict[str, Any]]] = [
     (NotFoundError, "if_getlink", ("vnet7",), {}),
     (NotFoundError, "if_setlink", (OTHER_MAC, "up"), {}),
     (NotFoundError, "iftune", ("vnet7",), {}),
-    (NotFoundError, "update_memory_device", (), {"requested_size": 1}),
+    (NotFoundError, "update_memory_device", (), {"requested_size": 1024}),
     (InvalidArgumentError, "attach_interface", ("network", "default"), {"inbound": "much"}),
     (InvalidArgumentError, "attach_interface", ("vhostuser", "/s"), {}),
     (InvalidArgumentError, "blockcopy", ("vda",), {}),

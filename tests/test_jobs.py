@@ -261,7 +261,9 @@ def test_a_job_that_fails_by_itself_says_why(guest: Hypervisor, tmp_path: Path) 
 @here
 def test_jobs_of_disks_tell_how_far_they_are(guest: Hypervisor, tmp_path: Path) -> None:
     told: list[float] = []
-    guest.domain.blockcopy("guest", "vda", dest=str(tmp_path / "copy"), finish=True, bandwidth=40, progress=told.append)
+    guest.domain.blockcopy(
+        "guest", "vda", dest=str(tmp_path / "copy"), finish=True, bandwidth="40 MiB/s", progress=told.append
+    )
     assert told == sorted(told)
     assert len(told) > 1
     assert told[-1] == 1.0
@@ -277,18 +279,18 @@ def test_a_job_of_a_disk_is_cancelled(guest: Hypervisor, command: str) -> None:
     call: Callable[..., unix.Result] = getattr(guest.domain, command)
     how = {"active": True} if command == "blockcommit" else {}
     with set_when(lambda: guest.domain.blockjob("guest", "vda")) as cancel, pytest.raises(CancelledError):
-        call("guest", "vda", bandwidth=1, cancel=cancel, **how)
+        call("guest", "vda", bandwidth="1 MiB/s", cancel=cancel, **how)
     assert guest.domain.blockjob("guest", "vda") is None
 
 
 def test_a_copy_of_a_disk_is_cancelled_or_out_of_time(guest: Hypervisor, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     with set_when(lambda: guest.domain.blockjob("guest", "vda")) as cancel, pytest.raises(CancelledError):
-        guest.domain.blockcopy("guest", "vda", dest=str(copy), bandwidth=1, cancel=cancel)
+        guest.domain.blockcopy("guest", "vda", dest=str(copy), bandwidth="1 MiB/s", cancel=cancel)
     assert guest.domain.blockjob("guest", "vda") is None
     copy.unlink()
     with guest.set_controls(timeout=1), pytest.raises(CommandTimeoutError, match="aborted after"):
-        guest.domain.blockcopy("guest", "vda", dest=str(copy), bandwidth=1, wait=True)
+        guest.domain.blockcopy("guest", "vda", dest=str(copy), bandwidth="1 MiB/s", wait=True)
     assert guest.domain.blockjob("guest", "vda") is None
 
 

@@ -188,7 +188,12 @@ def test_the_end_of_the_other_libvirtd_leaves_the_guest_where_it_is(pair: Pair, 
     try:
         with pytest.raises(kvm.ConnectionLostError):
             pair.here.domain.migrate(
-                "mover", listening.uri, live=True, migrateuri="tcp://127.0.0.1", copy_storage_all=True, bandwidth=32
+                "mover",
+                listening.uri,
+                live=True,
+                migrateuri="tcp://127.0.0.1",
+                copy_storage_all=True,
+                bandwidth="32 MiB/s",
             )
     finally:
         killer.join()

@@ -39,7 +39,8 @@ from unix.result import Result
 ARGUMENTS: dict[str, object] = {
     "function": lambda conf: None,
     "set": None,
-    **dict.fromkeys(("capacity", "count", "id", "iothread", "pagecount", "pagesize", "pid", "size", "threshold"), 1),
+    **dict.fromkeys(("count", "downtime", "id", "iothread", "pagecount", "pid"), 1),
+    **dict.fromkeys(("bandwidth", "capacity", "pagesize", "size", "threshold"), 1024**2),
 }
 """What methods are given for what they require; where nothing stands here, ``"x"``."""
 

@@ -274,7 +274,7 @@ def test_an_int_is_bytes_wherever_memory_is_given(test_driver: Hypervisor) -> No
     domain = test_driver.domain
     given: dict[int | str, int] = {
         512 * MIB: 2**19,
-        MIB + 1: 1025,
+        MIB + 1024: 1025,
         Quantity("96 MiB"): 96 * 1024,
         "128MiB": 2**17,
         "96 MiB": 96 * 1024,
@@ -284,12 +284,12 @@ def test_an_int_is_bytes_wherever_memory_is_given(test_driver: Hypervisor) -> No
         assert domain.info("test")["used_memory"] == kib * 1024
         domain.memtune("test", hard_limit=given_)
         assert domain.memtune("test")["hard_limit"] == kib * 1024
-    domain.setmem("test", "2048")
-    assert domain.info("test")["used_memory"] == 2 * MIB
+    domain.setmem("test", "0.5 GiB")
+    assert domain.info("test")["used_memory"] == 512 * MIB
     domain.destroy("test")
     domain.setmaxmem("test", 3 * 1024 * MIB)
     assert domain.info("test")["max_memory"] == 3 * 1024 * MIB
-    for wrong in (-1, 2**70, "1 Zorg", "much"):
+    for wrong in (-1, 2**70, "1 Zorg", "much", "2048", MIB + 1, Quantity("1 s"), "5 MiB/s", 10**5000):
         with pytest.raises(InvalidArgumentError):
             domain.setmem("test", wrong, config=True)
 

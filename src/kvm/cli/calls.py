@@ -43,8 +43,8 @@ _WAITING = {"wait", "pivot", "finish", "keep-overlay", "timeout"}
 _NOT_OF_THE_METHOD = {"domtime": {"pretty"}}
 """Options that only shape virsh's text, and that the method does not take."""
 
-_IN_KIB = {"memtune", "setmaxmem", "setmem"}
-"""Commands whose plain numbers are KiB, as virsh's are; to their methods an int is bytes, and a text virsh's own."""
+_BLOCK_JOBS = {"blockcommit", "blockcopy", "blockjob", "blockpull"}
+"""Commands whose bandwidth is in MiB a second on virsh's command line, unless there is ``--bytes``."""
 
 DOCUMENTS = {
     "backup-dumpxml", "capabilities", "checkpoint-dumpxml", "cpu-baseline", "domcapabilities", "domxml-from-native",
@@ -235,8 +235,7 @@ def value_of(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = No
     options = {keyword(option): value for option, value in asked.options.items()}
     for dropped in _NOT_OF_THE_METHOD.get(asked.command, ()):
         options.pop(dropped, None)
-    if asked.command in _IN_KIB:
-        options = {name: str(value) if type(value) is int else value for name, value in options.items()}
+    options = {name: _with_unit(asked, name, value) for name, value in options.items()}
     for command, option in _JOINED:
         if asked.command == command and isinstance(words := options.get(keyword(option)), list):
             options[keyword(option)] = " ".join(words)
@@ -293,6 +292,17 @@ def streams(hypervisor: Hypervisor, asked: Invocation) -> bool:
     group, name = method_of(asked.command)
     only_text = "list" in asked.options or "timestamp" in asked.options
     return asked.command in _STREAMING and (only_text or not hasattr(getattr(hypervisor, group), name))
+
+
+def _with_unit(asked: Invocation, name: str, value: object) -> object:
+    """A value with virsh's unit: to a method of the library a plain number of a size or a rate is in bytes."""
+    from kvm.virsh.units import unit_of
+
+    option = name.removesuffix("_").replace("_", "-")
+    unit = unit_of(asked.command, option)
+    if option == "bandwidth" and asked.command in _BLOCK_JOBS and "bytes" not in asked.options:
+        unit = "MiB/s"
+    return f"{value} {unit}" if unit and type(value) is int and value >= 0 else value
 
 
 def _domains(hypervisor: Hypervisor, given: object) -> object:

@@ -156,7 +156,7 @@ def _measured(quantity: Quantity) -> str:
     unit = str(quantity).lstrip("+-0123456789. ")
     if unit.endswith("Hz"):
         return _scaled(int(quantity), 1000, ("Hz", "kHz", "MHz", "GHz", "THz"))
-    if unit in ("ns", "us", "ms", "s", "m"):
+    if unit in ("ns", "us", "ms", "s", "min", "h"):
         return _time(int(quantity) / 1e9)
     return size(int(quantity)) + ("/s" if unit.endswith("/s") else "")
 

@@ -9,6 +9,7 @@ from kvm import text, xml
 from kvm.errors import InvalidArgumentError
 from kvm.groups.group import Group
 from kvm.values import Quantity
+from kvm.virsh import units
 from kvm.virsh.command import Command
 from kvm.virsh.plan import answering
 from unix.result import Result
@@ -120,8 +121,8 @@ class Generic(Group):
     def allocpages(self, pagesize: int | str, pagecount: int, **options: Unpack[options.AllocpagesOptions]) -> Result:
         """Set the size of a pool of huge pages. virsh: ``allocpages``.
 
-        `pagesize` in KiB, or with a unit (``'2M'``); `pagecount` pages. ``cellno=0`` for one NUMA cell, ``all=True``
-        for each; ``add=True`` adds the pages to the pool instead of setting its size.
+        `pagesize` in bytes, or with a unit (``'2 MiB'``); `pagecount` pages. ``cellno=0`` for one NUMA cell,
+        ``all=True`` for each; ``add=True`` adds the pages to the pool instead of setting its size.
         """
         return self._act("allocpages", pagesize=pagesize, pagecount=pagecount, **options)
 
@@ -200,7 +201,7 @@ class Generic(Group):
         """How many memory pages are free, by NUMA cell and page size. virsh: ``freepages``.
 
         ``{0: {4096: 915868, 2097152: 0}}``: in cell 0, that many of 4096 bytes. Give ``all=True`` (with `pagesize`
-        for one size only), or both ``cellno=0`` and ``pagesize=4`` (in KiB, or with a unit: ``'2M'``).
+        for one size only), or both ``cellno=0`` and `pagesize` (in bytes, or with a unit: ``'2 MiB'``).
         """
         return self._read("freepages", text.pages(options.get("cellno")), **options)
 
@@ -320,14 +321,16 @@ class Generic(Group):
     def nodesuspend(self, target: Literal["mem", "disk", "hybrid"], duration: int) -> Result:
         """Put the node to sleep and have its clock wake it. virsh: ``nodesuspend``.
 
-        `target`: suspend to ``'mem'``, to ``'disk'``, or to both (``'hybrid'``); `duration` in seconds, at least 60.
+        `target`: suspend to ``'mem'``, to ``'disk'``, or to both (``'hybrid'``); `duration` in seconds, or with a unit;
+        at least 60 s.
         """
         # what is wrong here is found only when the machine is already about to sleep, so it is looked for before
         if target not in ("mem", "disk", "hybrid"):
             raise InvalidArgumentError(f"nodesuspend: the target is 'mem', 'disk' or 'hybrid', not {target!r}")
-        if not isinstance(duration, int) or isinstance(duration, bool) or duration < 60:
-            raise InvalidArgumentError(f"nodesuspend: the duration is at least 60 seconds, not {duration!r}")
-        return self._act("nodesuspend", target=target, duration=duration)
+        seconds = units.converted("nodesuspend: the duration", duration, "s")
+        if seconds < 60:
+            raise InvalidArgumentError(f"nodesuspend: the duration must be at least 60 seconds, not {duration!r}")
+        return self._act("nodesuspend", target=target, duration=seconds)
 
     def sysinfo(self) -> dict[str, xml.Node]:
         """What the host's firmware says of it, by section. virsh: ``sysinfo``.

@@ -10,6 +10,7 @@ from kvm import table, text, xml
 from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
+from kvm.virsh import units
 from kvm.virsh.command import Command, failure
 from kvm.virsh.jobs import Cancel, Copy, Job
 from kvm.virsh.jobs import Progress as JobProgress
@@ -55,7 +56,7 @@ class Volume(Group):
     """Storage volumes, each in a pool.
 
     A volume is told as `vol`, its name, with ``pool='images'``; or as its key or path, where `pool` may be left out.
-    Sizes are whole numbers of bytes, or of a unit in text (``'10G'`` is 10 GiB, ``'10GB'`` is 10**10 bytes).
+    Sizes are whole numbers of bytes, or texts with a unit (``'10G'`` is 10 GiB, ``'10GB'`` is 10**10 bytes).
     """
 
     _key = ("pool", "vol")
@@ -185,8 +186,8 @@ class Volume(Group):
             print_xml,
             pool=pool,
             name=name,
-            capacity=_size(capacity),
-            allocation=_size(allocation),
+            capacity=capacity,
+            allocation=allocation,
             format=format,
             backing_vol=backing_vol,
             backing_vol_format=backing_vol_format,
@@ -223,8 +224,8 @@ class Volume(Group):
         file: Target,
         *,
         pool: str | None = None,
-        offset: int = 0,
-        length: int | None = None,
+        offset: int | str = 0,
+        length: int | str | None = None,
         sparse: bool = False,
         progress: Progress | None = None,
     ) -> Result:
@@ -236,9 +237,9 @@ class Volume(Group):
         them, or has zeros. `progress` is called with the bytes that have come so far. What it or `file` raises
         ends the download.
         """
-        offset, length = _part(offset, length)
-        end = Download(file, f"volume {vol!r}", length=length, sparse=sparse, progress=progress)
-        return self._act("vol-download", vol=vol, file=end, pool=pool, offset=offset, length=length)
+        start, count = _part(offset, length)
+        end = Download(file, f"volume {vol!r}", length=count, sparse=sparse, progress=progress)
+        return self._act("vol-download", vol=vol, file=end, pool=pool, offset=start, length=count)
 
     def info(self, vol: str, **options: Unpack[options.VolInfoOptions]) -> VolumeInfo:
         """A volume's basic figures, see `VolumeInfo`. virsh: ``vol-info``.
@@ -282,7 +283,7 @@ class Volume(Group):
         `capacity` in bytes, or with a unit (``'10G'``). ``delta=True``: by `capacity`, not to it. ``allocate=True``
         allocates what is new; without ``shrink=True`` a volume does not become smaller.
         """
-        return self._act("vol-resize", vol=vol, capacity=_size(capacity), **options)
+        return self._act("vol-resize", vol=vol, capacity=capacity, **options)
 
     def upload(
         self,
@@ -290,8 +291,8 @@ class Volume(Group):
         file: Source,
         *,
         pool: str | None = None,
-        offset: int = 0,
-        length: int | None = None,
+        offset: int | str = 0,
+        length: int | str | None = None,
         sparse: bool = False,
         progress: Progress | None = None,
     ) -> Result:
@@ -303,9 +304,9 @@ class Volume(Group):
         virsh runs on this machine; elsewhere they arrive as zeros. `progress` is called with the bytes that are
         under way so far. What it or `file` raises ends the upload; what has arrived by then is in the volume.
         """
-        offset, length = _part(offset, length)
-        end = Upload(file, f"volume {vol!r}", length=length, sparse=sparse, progress=progress)
-        return self._act("vol-upload", vol=vol, file=end, pool=pool, offset=offset, length=length)
+        start, count = _part(offset, length)
+        end = Upload(file, f"volume {vol!r}", length=count, sparse=sparse, progress=progress)
+        return self._act("vol-upload", vol=vol, file=end, pool=pool, offset=start, length=count)
 
     def wipe(
         self,
@@ -335,13 +336,10 @@ def _measured(job: Job, source: Mapping[str, object], pool: str | None, name: st
         job.copy = Copy(pool, name, size)
 
 
-def _size(given: int | str | None) -> int | str | None:
-    """A size as virsh takes it, without a blank before its unit."""
-    return given.replace(" ", "") if isinstance(given, str) else given
-
-
-def _part(offset: int, length: int | None) -> tuple[int, int | None]:
-    """The part of a volume that is meant. To virsh, no bytes are all."""
+def _part(offset: int | str, length: int | str | None) -> tuple[int, int | None]:
+    """The part of a volume that is meant, in bytes. To virsh, no bytes are all."""
+    offset = units.converted("the offset", offset, "bytes")
+    length = None if length is None else units.converted("the length", length, "bytes")
     if offset < 0 or (length is not None and length < 1):
         raise InvalidArgumentError(f"offset is at least 0 and length at least 1, not {offset!r} and {length!r}")
     return int(offset), None if length is None else int(length)

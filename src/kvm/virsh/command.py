@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kvm import errors
 from kvm.errors import InvalidArgumentError, KvmError, NotSupportedError
 from kvm.values import Quantity
-from kvm.virsh import manners
+from kvm.virsh import manners, units
 from kvm.virsh.commands_generated import COMMANDS
 from unix.result import Result
 
@@ -85,15 +85,20 @@ class Command:
 def _word(command: str, option: str, value: object) -> str:
     if isinstance(value, bytes):
         return STDIN
+    if isinstance(value, str | int | float) and (unit := units.unit_of(command, option)):
+        return units.word(command, option, value, unit)
     if isinstance(value, Quantity):
-        return f"{int(value)}b"
+        return str(units.converted(f"virsh {command}: --{option}", value, None))
     if not isinstance(value, str | int | float | os.PathLike):
         from kvm.virsh.transfer import Transfer
 
         if isinstance(value, Transfer):
             return value.place
         raise TypeError(f"virsh {command}: --{option} takes text, a number or a path, not {value!r}")
-    text = os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
+    try:
+        text = os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
+    except ValueError:
+        raise InvalidArgumentError(f"virsh {command}: --{option} cannot hold thousands of digits") from None
     if "\0" in text:
         raise InvalidArgumentError(f"virsh {command}: --{option} cannot hold a NUL byte: {text!r}")
     return text

@@ -1,7 +1,7 @@
 """Disks of domains: their figures, their jobs, their limits, their backups.
 
-A disk is told by its target (``'vda'``) or by its source (``'/images/web1.qcow2'``). The bandwidth of a job is in
-MiB/s, unless it is a `Quantity`, has a unit (``'500KiB'``) or comes with ``bytes=True``.
+A disk is told by its target (``'vda'``) or by its source (``'/images/web1.qcow2'``). The bandwidth of a job is an
+int in bytes a second, or a text with a unit (``'500 KiB/s'``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from kvm import table, text, xml
 from kvm.errors import NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
+from kvm.virsh import units
 from kvm.virsh.jobs import Cancel, Job, Progress
 from unix.result import Result
 
@@ -254,7 +255,7 @@ class Blocks(Group):
         `device_write_bytes_sec`, operations or bytes a second, a disk's 0 for none. Where: `live`, `config`, `current`.
         """
         where, given = _parted(options)
-        values = {"weight": weight, **{name: _by_path(each) for name, each in given.items()}}
+        values = {"weight": weight, **{name: _by_path(name, each) for name, each in given.items()}}
         return self._set_or_read("blkiotune", _tuned, values, domain=domain, **where)
 
     def blklist(self, domain: str | int, **options: Unpack[options.DomblklistOptions]) -> list[ListedDisk]:
@@ -366,8 +367,8 @@ class Blocks(Group):
         ``{'type': 'Block Copy', 'bandwidth': Quantity, 'cur': 1048576, 'end': 2097152}``, the bandwidth in bytes a
         second, 0 for no limit. With one of these it acts on the job instead: ``abort=True`` ends it (a copy stays as it
         is then), ``pivot=True`` ends it and goes over to the copy, or to the base of a commit; ``async_=True`` with
-        either returns before it has ended. `bandwidth` sets the limit of the job: in MiB a second, or in bytes with
-        ``bytes=True``, or with a unit as text or a `Quantity` (``'500KiB'``). `path`: the disk's target or source.
+        either returns before it has ended. `bandwidth` sets the limit of the job, in bytes a second or with a
+        unit (``'500 KiB/s'``), 0 for none; ``bytes=True`` makes no difference. `path`: the disk's target or source.
         """
         given = {name: value or None for name, value in _without(options, "info", "raw", "bytes", "bandwidth").items()}
         if "bandwidth" in options:
@@ -404,8 +405,8 @@ class Blocks(Group):
     ) -> Result:
         """Change the size of a disk of a running domain. virsh: ``blockresize``.
 
-        `size` in KiB, or with a unit (``'20GiB'``, a `Quantity`); ``capacity=True`` instead takes that of the block
-        device beneath, ``extend=True`` refuses to make the disk smaller.
+        `size` in bytes, as `blkinfo` gives it, or with a unit (``'20 GiB'``); ``capacity=True`` instead takes that of
+        the block device beneath, ``extend=True`` refuses to make the disk smaller.
         """
         return self._act("blockresize", domain=domain, path=path, size=size, capacity=capacity, extend=extend)
 
@@ -458,11 +459,8 @@ def _without(options: Mapping[str, object], *names: str) -> dict[str, object]:
 
 
 def _job(options: Mapping[str, object]) -> dict[str, object]:
-    """The options of a job; without the progress on standard error, where errors have to be told."""
-    limit = options.get("bandwidth")
-    # virsh would take it, but make it whole MiB: 500 KiB become 0, which is no limit at all
-    has_unit = isinstance(limit, Quantity) or (isinstance(limit, str) and not limit.strip().isdecimal())
-    return _without(options, "verbose") | ({"bytes": True} if has_unit else {})
+    """The options of a job, its bandwidth in bytes; without the progress, which would be on standard error."""
+    return _without(options, "verbose", "bytes") | ({} if options.get("bandwidth") is None else {"bytes": True})
 
 
 def _backup(backup: xml.Document | None, checkpoint: xml.Document | None) -> dict[str, object]:
@@ -473,11 +471,13 @@ def _backup(backup: xml.Document | None, checkpoint: xml.Document | None) -> dic
     }
 
 
-def _by_path(figures: object) -> object:
-    """Figures by path as virsh has them."""
+def _by_path(name: str, figures: object) -> object:
+    """Figures by path as virsh has them: bytes a second, or plain numbers."""
     if not isinstance(figures, Mapping):
         return figures
-    return ",".join(f"{path},{int(figure)}" for path, figure in figures.items())
+    what = f"virsh blkiotune: {name}"
+    unit = "bytes/s" if name.endswith("bytes_sec") else None
+    return ",".join(f"{path},{units.converted(what, figure, unit)}" for path, figure in figures.items())
 
 
 def _tuned(output: str) -> BlkioTune:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, overloa
 from kvm import table, text, xml
 from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
+from kvm.values import Quantity
+from kvm.virsh import units
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -65,13 +67,26 @@ class InterfaceAddresses(TypedDict):
 
 
 class Bandwidth(TypedDict, total=False):
-    """The limits of one direction, 0 for none: `average`, `peak` and the guaranteed `floor` in kilobytes a second,
-    `burst` in kilobytes."""
+    """The limits of one direction, 0 for none: `average`, `peak` and the guaranteed `floor` in bytes a second, `burst`
+    in bytes."""
 
-    average: int
-    peak: int
-    burst: int
-    floor: int
+    average: Quantity
+    peak: Quantity
+    burst: Quantity
+    floor: Quantity
+
+
+class BandwidthLimits(TypedDict, total=False):
+    """The limits to set for one direction, as ints or with units.
+
+    `average`, `peak` and `floor` are in bytes a second, whole numbers of kB/s; `burst` is in bytes, a whole number of
+    KiB.
+    """
+
+    average: int | str
+    peak: int | str
+    burst: int | str
+    floor: int | str
 
 
 class InterfaceTune(TypedDict):
@@ -173,8 +188,8 @@ class Devices(Group):
         `type` and `source`: ``'network'`` and its name, ``'bridge'`` and its name, ``'direct'`` and a device of the
         host (``source_mode='bridge'``), ``'hostdev'`` and a PCI address (``managed=True`` takes it from the host's
         driver meanwhile), ``'vhostuser'`` and a socket. More: `mac`, `model`, `target`, `alias`, `script`,
-        ``inbound='average,peak,burst,floor'`` and `outbound`, in kilobytes a second, the burst in kilobytes. Where to:
-        as with `attach_device`. ``print_xml=True`` returns the device that this would attach.
+        ``inbound='average,peak,burst,floor'`` and `outbound`, as virsh has them: in kB a second, the burst in KiB.
+        Where to: as with `attach_device`. ``print_xml=True`` returns the device that this would attach.
         """
         return self._act_or_print(
             xml.printed_device, "attach-interface", print_xml, domain=domain, type=type, source=source, **options
@@ -413,8 +428,8 @@ class Devices(Group):
         domain: str | int,
         interface: str,
         *,
-        inbound: str | Bandwidth,
-        outbound: str | Bandwidth | None = None,
+        inbound: str | BandwidthLimits,
+        outbound: str | BandwidthLimits | None = None,
         config: bool = False,
         live: bool = False,
         current: bool = False,
@@ -425,8 +440,8 @@ class Devices(Group):
         domain: str | int,
         interface: str,
         *,
-        inbound: str | Bandwidth | None = None,
-        outbound: str | Bandwidth,
+        inbound: str | BandwidthLimits | None = None,
+        outbound: str | BandwidthLimits,
         config: bool = False,
         live: bool = False,
         current: bool = False,
@@ -436,16 +451,17 @@ class Devices(Group):
         domain: str | int,
         interface: str,
         *,
-        inbound: str | Bandwidth | None = None,
-        outbound: str | Bandwidth | None = None,
+        inbound: str | BandwidthLimits | None = None,
+        outbound: str | BandwidthLimits | None = None,
         **where: bool,
     ) -> InterfaceTune | Result:
         """Read or set the limits of an interface. virsh: ``domiftune``.
 
         `interface`: its name on the host or its MAC address. Without limits, the current ones: ``{'inbound':
-        {'average': 1000, 'peak': 5000, 'burst': 1024, 'floor': 0}, 'outbound': {...}}``, in kilobytes a second, the
-        burst in kilobytes, 0 for none. Otherwise they are set: `inbound` and `outbound` as such dicts or as virsh has
-        them, ``'1000,5000,1024'``; an average of 0 takes them away. Where: `live`, `config`, `current`.
+        {'average': ..., 'peak': ..., 'burst': ..., 'floor': ...}, 'outbound': {...}}``, in bytes a second, the burst in
+        bytes, 0 for none. Otherwise they are set: `inbound` and `outbound` as such dicts
+        (``{'average': '10 MB/s', 'burst': '64 KiB'}``), see `BandwidthLimits`, or as virsh has them, in kilobytes:
+        ``'1000,5000,1024'``. An average of 0 removes them. Where: `live`, `config`, `current`.
         """
         given = {"inbound": _rate(inbound), "outbound": _rate(outbound)}
         return self._set_or_read("domiftune", _rates, given, domain=domain, interface=interface, **where)
@@ -477,7 +493,8 @@ class Devices(Group):
     ) -> Result | xml.Conf:
         """Change a memory device of a domain. virsh: ``update-memory-device``.
 
-        `requested_size`: how much of a virtio-mem device the guest is to have, in KiB or with a unit (``'1GiB'``).
+        `requested_size`: how much of a virtio-mem device the guest is to have, in bytes or with a unit
+        (``'1 GiB'``).
         Which device, if there are several: its `alias`, or the number of its NUMA `node`. Where: `live`, `config`,
         `current`. ``print_xml=True`` returns the device as it would become.
         """
@@ -491,20 +508,28 @@ def _joined(numbers: int | Sequence[int]) -> str:
     return str(numbers) if isinstance(numbers, int) else ",".join(map(str, numbers))
 
 
-def _rate(given: str | Bandwidth | None) -> str | None:
+_BANDWIDTH_UNITS = {"average": "kB/s", "peak": "kB/s", "burst": "KiB", "floor": "kB/s"}
+"""libvirt's units of the limits of an interface, in virsh's order."""
+
+
+def _rate(given: str | BandwidthLimits | None) -> str | None:
     """The limits of one direction as virsh has them."""
     if not isinstance(given, Mapping):
         return given
-    if unknown := given.keys() - Bandwidth.__annotations__.keys():
-        raise TypeError(f"a bandwidth has {', '.join(Bandwidth.__annotations__)}, not {', '.join(sorted(unknown))}")
-    return ",".join(str(given.get(name, "")) for name in Bandwidth.__annotations__)
+    if unknown := given.keys() - _BANDWIDTH_UNITS.keys():
+        raise TypeError(f"a bandwidth has {', '.join(_BANDWIDTH_UNITS)}, not {', '.join(sorted(unknown))}")
+    limits: Mapping[str, int | str] = dict(given)  # type: ignore[arg-type]
+    return ",".join(
+        str(units.converted(f"the {name} of a bandwidth", limits[name], unit)) if name in limits else ""
+        for name, unit in _BANDWIDTH_UNITS.items()
+    )
 
 
 def _rates(output: str) -> InterfaceTune:
     raw: dict[str, dict[str, str]] = {"inbound": {}, "outbound": {}}
     for label, figure in text.pairs(output):
         direction, _, name = label.strip().partition(".")
-        raw.setdefault(direction, {})[name] = figure
+        raw.setdefault(direction, {})[name] = f"{figure} {_BANDWIDTH_UNITS.get(name, '')}"
     return {"inbound": text.typed(Bandwidth, raw["inbound"]), "outbound": text.typed(Bandwidth, raw["outbound"])}
 
 

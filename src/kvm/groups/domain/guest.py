@@ -144,9 +144,10 @@ class Guest(Group):
     def fstrim(self, domain: str | int, **options: Unpack[options.DomfstrimOptions]) -> Result:
         """Have a guest discard the blocks that its file systems do not use. virsh: ``domfstrim``.
 
-        `minimum`: leave free ranges alone that have less bytes. QEMU's driver knows no `mountpoint` here.
+        `minimum`: leave free ranges alone that have less bytes (an int, or a text with a unit). QEMU's driver knows no
+        `mountpoint` here.
         """
-        return self._act("domfstrim", domain=domain, **_in_bytes(options))
+        return self._act("domfstrim", domain=domain, **options)
 
     def guest_agent_timeout(self, domain: str | int, **options: Unpack[options.GuestAgentTimeoutOptions]) -> Result:
         """Set how long libvirt waits for answers of a domain's guest agent. virsh: ``guest-agent-timeout``.
@@ -330,14 +331,6 @@ def _console(command: Command) -> Plan[str | None]:
     if result.return_code == 1 and not result.stderr.strip():  # virsh fails, but has nothing to complain about
         return None
     return text.line(checked(command, result).stdout)
-
-
-def _in_bytes(options: Mapping[str, object]) -> dict[str, object]:
-    minimum = options.get("minimum")
-    try:
-        return {**options, **({} if minimum is None else {"minimum": int(Quantity(str(minimum)))})}
-    except ValueError as error:
-        raise InvalidArgumentError(f"minimum: {error}") from error
 
 
 def _time(output: str) -> datetime:

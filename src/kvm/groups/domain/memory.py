@@ -1,7 +1,6 @@
 """A domain's memory: how much, from where, how it is used, and how it is kept from the host's eyes.
 
-An amount is an int in bytes everywhere, in what comes back and in what is given; a str is virsh's own: ``'64MiB'``, and
-KiB without a unit.
+An amount of memory is an int in bytes, in results and in arguments, or a text with a unit: ``'64 MiB'``.
 """
 
 from __future__ import annotations
@@ -125,16 +124,16 @@ class Memory(Group):
     ) -> MemTune | Result:
         """The limits of a domain's memory; with any, set them. virsh: ``memtune``.
 
-        ``{'hard_limit': ..., 'soft_limit': None, 'swap_hard_limit': None}`` in bytes, None for no limit. To set them an
-        int is bytes, a str is virsh's own (``'64MiB'``; KiB without a unit), and -1 is no limit. `swap_hard_limit` is
-        for memory and swap together. `InvalidStateError` for a running domain without a cgroup for memory. Where:
-        `live`, `config`, `current`.
+        ``{'hard_limit': ..., 'soft_limit': None, 'swap_hard_limit': None}`` in bytes, None for no limit. A limit to set
+        is an int in bytes or a text with a unit (``'64 MiB'``), a whole number of KiB; -1 removes it.
+        `swap_hard_limit` is for memory and swap together. `InvalidStateError` for a running domain without a cgroup for
+        memory. Where: `live`, `config`, `current`.
         """
         limits = {
-            "hard_limit": in_bytes(hard_limit),
-            "soft_limit": in_bytes(soft_limit),
-            "swap_hard_limit": in_bytes(swap_hard_limit),
-            "min_guarantee": in_bytes(min_guarantee),
+            "hard_limit": hard_limit,
+            "soft_limit": soft_limit,
+            "swap_hard_limit": swap_hard_limit,
+            "min_guarantee": min_guarantee,
         }
         return self._set_or_read("memtune", _limits, limits, domain=domain, **options)
 
@@ -184,10 +183,10 @@ class Memory(Group):
     def setmaxmem(self, domain: str | int, size: int | str, **options: Unpack[Affected]) -> Result:
         """Set the most memory that a domain can have. virsh: ``setmaxmem``.
 
-        `size`: an int is bytes, a str virsh's own (``'64MiB'``; KiB without a unit); QEMU changes it only when the
-        domain does not run.
+        `size`: an int in bytes or a text with a unit (``'64 MiB'``), a whole number of KiB. QEMU changes it only while
+        the domain does not run.
         """
-        return self._act("setmaxmem", domain=domain, size=in_bytes(size), **options)
+        return self._act("setmaxmem", domain=domain, size=size, **options)
 
     def setmem(self, domain: str | int, size: int | str, **options: Unpack[Affected]) -> Result:
         """Set how much memory a domain has, up to its maximum. virsh: ``setmem``.
@@ -195,14 +194,7 @@ class Memory(Group):
         `size` as with `setmaxmem`. It is about the running domain, if nothing else is said; the guest gives memory back
         when its balloon driver does, if it has one.
         """
-        return self._act("setmem", domain=domain, size=in_bytes(size), **options)
-
-
-def in_bytes(given: int | str | None) -> Quantity | str | None:
-    """An amount as virsh must be told: it would take an int for KiB, and no unit behind a blank."""
-    if isinstance(given, str):
-        return "".join(given.split())
-    return given if given is None else Quantity(given)
+        return self._act("setmem", domain=domain, size=size, **options)
 
 
 def _limits(output: str) -> MemTune:

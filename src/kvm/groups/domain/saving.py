@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 from kvm import text
-from kvm.errors import InvalidArgumentError, UnreadableOutputError
+from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
@@ -263,8 +263,8 @@ class Saving(Group):
         How it gets there: `migrateuri` (where to, if not to the host of `desturi`), `listen_address`, `disks_port`,
         `disks_uri`, `graphicsuri`; ``tunnelled=True`` through the connection of the two libvirtds (with `p2p`),
         ``direct=True`` by the hypervisors alone; ``tls=True``, for the name `tls_destination`; ``parallel=True`` over
-        `parallel_connections`, ``zerocopy=True``, ``rdma_pin_all=True``. `bandwidth` and `postcopy_bandwidth` as with
-        `migrate_setspeed`; `available_switchover_bandwidth` is what QEMU is to count on for the last part.
+        `parallel_connections`, ``zerocopy=True``, ``rdma_pin_all=True``. `bandwidth`, `postcopy_bandwidth` and
+        `available_switchover_bandwidth` (what QEMU is to count on for the last part) are as with `migrate_setspeed`.
 
         `progress` is called with how much is done, from 0.0 to 1.0, about twice a second; what it raises aborts the
         job. Once `cancel`, such as a `threading.Event`, is set, libvirt is told to abort the job: `CancelledError` when
@@ -273,7 +273,9 @@ class Saving(Group):
         of somebody else's, for which this one may have to wait, is not aborted: then virsh is ended, and the error says
         that the outcome is unknown.
         """
-        return self._act_long("migrate", Job(progress, cancel), domain=domain, desturi=desturi, **_migration(options))
+        return self._act_long(
+            "migrate", Job(progress, cancel), domain=domain, desturi=desturi, **_with_documents(options)
+        )
 
     @overload
     def migrate_compcache(self, domain: str | int) -> Quantity: ...
@@ -284,8 +286,7 @@ class Saving(Group):
 
         `size` and what is returned in bytes; QEMU takes powers of two. Text may have a unit: ``'64 MiB'``.
         """
-        given = {"size": size if size is None else _counted("size", size, "B")}
-        return self._set_or_read("migrate-compcache", _cache_size, given, domain=domain)
+        return self._set_or_read("migrate-compcache", _cache_size, {"size": size}, domain=domain)
 
     def migrate_getmaxdowntime(self, domain: str | int) -> Quantity:
         """How long a domain may stand still at the end of a live migration. virsh: ``migrate-getmaxdowntime``.
@@ -297,9 +298,9 @@ class Saving(Group):
     def migrate_setmaxdowntime(self, domain: str | int, downtime: int | str) -> Result:
         """Set how long a domain may stand still at the end of a live migration. virsh: ``migrate-setmaxdowntime``.
 
-        `downtime` in milliseconds, or with a unit, as a `Quantity` or text (``'1.5 s'``).
+        `downtime` in milliseconds, or with a unit: a text (``'1.5 s'``) or what `migrate_getmaxdowntime` returns.
         """
-        return self._act("migrate-setmaxdowntime", domain=domain, downtime=_counted("downtime", downtime, "ms"))
+        return self._act("migrate-setmaxdowntime", domain=domain, downtime=downtime)
 
     def migrate_getspeed(self, domain: str | int, **options: Unpack[options.MigrateGetspeedOptions]) -> Quantity:
         """The most that migrations of a domain transfer. virsh: ``migrate-getspeed``.
@@ -314,12 +315,10 @@ class Saving(Group):
     ) -> Result:
         """Set the most that migrations of a domain transfer. virsh: ``migrate-setspeed``.
 
-        `bandwidth` in MiB a second, or with a unit, as a `Quantity` (what `migrate_getspeed` returns) or text
-        (``'1 GiB/s'``); it must be whole MiB. ``postcopy=True``: in their second phase.
+        `bandwidth` in bytes a second, as `migrate_getspeed` gives it, or with a unit (``'1 GiB/s'``); a whole number of
+        MiB. ``postcopy=True``: in their second phase.
         """
-        return self._act(
-            "migrate-setspeed", domain=domain, bandwidth=_counted("bandwidth", bandwidth, "MiB"), **options
-        )
+        return self._act("migrate-setspeed", domain=domain, bandwidth=bandwidth, **options)
 
     def migrate_postcopy(self, domain: str | int) -> Result:
         """Have a domain under migration go on there, and its memory follow. virsh: ``migrate-postcopy``.
@@ -396,29 +395,6 @@ def _with_documents(options: Mapping[str, object]) -> dict[str, object]:
         if options.get(name) is not None
     }
     return {**options, **documents}
-
-
-def _migration(options: Mapping[str, object]) -> dict[str, object]:
-    given = _with_documents(options)
-    for name in ("bandwidth", "postcopy_bandwidth"):
-        if isinstance(value := given.get(name), int | str):
-            given[name] = _counted(name, value, "MiB")
-    return given
-
-
-def _counted(name: str, given: int | str, unit: str) -> int | str:
-    """How many of a `unit` are `given`. A plain number counts them already."""
-    if not isinstance(given, Quantity):
-        if isinstance(given, int) or re.fullmatch(r"\s*[+-]?[0-9]*\s*", given):
-            return given
-        try:
-            given = Quantity(given)
-        except ValueError as error:
-            raise InvalidArgumentError(f"{name}: {error}") from error
-    count, rest = divmod(int(given), Quantity.counted(1, unit))
-    if rest:
-        raise InvalidArgumentError(f"{name}: {given} is no whole number of {unit}")
-    return count
 
 
 def _measured(unit: str) -> Callable[[str], Quantity]:

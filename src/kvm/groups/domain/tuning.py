@@ -9,6 +9,7 @@ from typing import Literal, NotRequired, TypedDict, Unpack, overload
 from kvm import text
 from kvm.groups.domain.affected import Affected
 from kvm.groups.group import Group
+from kvm.virsh import units
 from unix.result import Result
 
 
@@ -74,7 +75,7 @@ class Tuning(Group):
         self,
         domain: str | int,
         *,
-        set: Mapping[str, int] | None = None,
+        set: Mapping[str, int | str] | None = None,
         weight: int | None = None,
         cap: int | None = None,
         **options: Unpack[Affected],
@@ -83,7 +84,7 @@ class Tuning(Group):
         self,
         domain: str | int,
         *,
-        set: Mapping[str, int] | None = None,
+        set: Mapping[str, int | str] | None = None,
         weight: int | None = None,
         cap: int | None = None,
         **options: Unpack[Affected],
@@ -91,10 +92,11 @@ class Tuning(Group):
         """How the host shares its CPUs out to a domain; with values, set them. virsh: ``schedinfo``.
 
         ``{'scheduler': 'posix', 'cpu_shares': 1024, 'vcpu_period': 100000, 'vcpu_quota': -1, ...}``, periods and quotas
-        in microseconds, a negative quota for no limit; see `SchedInfo`. ``set={'cpu_shares': 2048, 'vcpu_quota': -1}``;
+        in microseconds, a negative quota for no limit; see `SchedInfo`. ``set={'cpu_shares': 2048, 'vcpu_quota': -1}``,
+        or with a unit (``'50 ms'``);
         `weight` and `cap` are for Xen. Where: `live`, `config`, `current`.
         """
-        values = [f"{name}={value}" for name, value in (set or {}).items()]
+        values = [f"{name}={_share(name, value)}" for name, value in (set or {}).items()]
         given = {"set": values or None, "weight": weight, "cap": cap}
         return self._set_or_read("schedinfo", text.fields(SchedInfo), given, domain=domain, **options)
 
@@ -110,6 +112,12 @@ class Tuning(Group):
         The last two actions are for crashes.
         """
         return self._act("set-lifecycle-action", domain=domain, type=type, action=action, **options)
+
+
+def _share(name: str, value: int | str) -> int:
+    """A figure of a scheduler: periods and quotas in microseconds."""
+    unit = "us" if name.endswith(("_period", "_quota")) else None
+    return units.converted(f"virsh schedinfo: {name}", value, unit)
 
 
 def _names(given: str | Iterable[str] | None) -> str | None:

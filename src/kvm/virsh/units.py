@@ -1,0 +1,120 @@
+"""The units of the options of virsh's commands. Pure.
+
+A size or a rate is an int in bytes (or bytes a second) for every method; a time is in virsh's unit, which the method's
+docstring gives. A `Quantity`, or a text with a unit, is converted to virsh's unit, exactly or not at all: virsh would
+round it, or take the number for another unit.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from kvm.errors import InvalidArgumentError
+from kvm.values import Dimension, Quantity
+
+_LIMITS = " ".join(f"{operation}-bytes-sec{what}" for operation in ("total", "read", "write") for what in ("", "-max"))
+_LENGTHS = " ".join(
+    f"{operation}-{what}-sec-max-length" for operation in ("total", "read", "write") for what in ("bytes", "iops")
+)
+
+_BY_UNIT = {
+    "bytes": """
+        blkdeviotune size-iops-sec / blockcopy granularity buf-size / domblkthreshold threshold
+        domfstrim minimum / domthrottlegroupset size-iops-sec / migrate comp-xbzrle-cache / migrate-compcache size
+        vol-create-as capacity allocation / vol-download offset length / vol-resize capacity / vol-upload offset length
+    """,
+    "KiB": """
+        allocpages pagesize / freepages pagesize / memtune hard-limit soft-limit swap-hard-limit min-guarantee
+        setmaxmem size / setmem size / update-memory-device requested-size / blockresize size
+    """,
+    "bytes/s": f"""
+        blkdeviotune {_LIMITS} / blockcommit bandwidth / blockcopy bandwidth / blockjob bandwidth / blockpull bandwidth
+        domthrottlegroupset {_LIMITS}
+    """,
+    "MiB/s": """
+        migrate available-switchover-bandwidth bandwidth postcopy-bandwidth / migrate-setspeed bandwidth
+    """,
+    "s": f"""
+        await timeout / blkdeviotune {_LENGTHS} / blockcommit timeout / blockcopy timeout / blockpull timeout
+        domdirtyrate-calc seconds / dommemstat period / dompmsuspend duration / domthrottlegroupset {_LENGTHS}
+        event timeout / guest-agent-timeout timeout / iface-bridge delay / migrate timeout / net-event timeout
+        nodedev-event timeout / nodesuspend duration / pool-event timeout / qemu-agent-command timeout
+        qemu-monitor-event timeout / secret-event timeout
+    """,
+    "ms": """
+        domifannounce initial max step / migrate-setmaxdowntime downtime / node-memory-tune shm-sleep-millisecs
+        send-key holdtime
+    """,
+    "ns": "iothreadset poll-max-ns",
+}
+"""virsh's unit for a plain number: commands with their options."""
+
+_OPTIONS: dict[tuple[str, str], str] = {}
+for _unit, _commands in _BY_UNIT.items():
+    for _command, *_options in map(str.split, _commands.replace("\n", "/").strip("/ ").split("/")):
+        _OPTIONS.update({(_command, _option): _unit for _option in _options})
+
+_TO_THE_BYTE = {("blockresize", "size")}
+"""Sizes in KiB that virsh takes to the byte, with a suffix."""
+
+
+def unit_of(command: str, option: str) -> str | None:
+    """The unit in which virsh takes a plain number for an option, None if it is not a size, a rate or a time."""
+    return _OPTIONS.get((command, option))
+
+
+def word(command: str, option: str, value: float | str | Quantity, unit: str) -> str:
+    """A value of an option that virsh has in a `unit`, as virsh takes it: a plain number of that unit."""
+    what = f"virsh {command}: --{option}"
+    if (command, option) in _TO_THE_BYTE:
+        return f"{converted(what, value, 'bytes')}b"
+    return str(converted(what, value, unit))
+
+
+def converted(what: str, value: float | str | Quantity, unit: str | None) -> int:
+    """How many of a `unit` are in `value`, which is for `what`. `InvalidArgumentError` if that is no whole number.
+
+    An int is in bytes (or bytes a second) where the unit is one of bytes, and in the unit itself otherwise. Without a
+    `unit` only a plain number will do.
+    """
+    one = Quantity(f"1 {unit or ''}")
+    dimension = one.dimension
+    if isinstance(value, bool | float):
+        raise InvalidArgumentError(f"{what} takes {_example(dimension)}, not {value!r}")
+    quantity = value if isinstance(value, Quantity) else _read(what, value, dimension)
+    found = quantity.dimension
+    if found is None:
+        if dimension in ("ns", None) or quantity < 0:  # -1 is virsh's own word for no limit
+            return int(quantity)
+        if isinstance(value, str) and one != 1:
+            raise InvalidArgumentError(f"{what}: {value!r} has no unit; give an int in bytes, or '{value} {unit}'")
+    elif found != dimension and (found, dimension) != ("bytes", "bytes/s"):
+        raise InvalidArgumentError(f"{what} takes {_example(dimension)}, not {str(quantity)!r}")
+    count, rest = divmod(int(quantity), one)
+    if rest:
+        raise InvalidArgumentError(
+            f"{what} is a whole number of {unit}, and {str(quantity)!r} is between {count} and {count + 1} {unit}"
+        )
+    return count
+
+
+def _read(what: str, value: int | str, dimension: Dimension | None) -> Quantity:
+    try:
+        return Quantity(value)
+    except ValueError:
+        _refuse(what, value, dimension)
+
+
+def _refuse(what: str, value: int | str, dimension: Dimension | None) -> NoReturn:
+    given = repr(value[:80]) if isinstance(value, str) else "a number of thousands of digits"
+    raise InvalidArgumentError(f"{what} takes {_example(dimension)}, not {given}")
+
+
+def _example(dimension: Dimension | None) -> str:
+    return {
+        "bytes": "a size, such as '512 MiB' or an int in bytes",
+        "bytes/s": "a rate, such as '10 MiB/s' or an int in bytes a second",
+        "ns": "a time, such as '1.5 s' or a whole number",
+        "Hz": "a frequency, such as '1400 MHz'",
+        None: "a whole number",
+    }[dimension]

@@ -132,6 +132,13 @@ def test_a_guest_without_a_screen_or_console_has_none(hypervisor: Hypervisor, mu
 # -- with one
 
 
+def test_text_from_the_guest_does_not_choose_the_error(tiny: Tiny) -> None:
+    opened = {"execute": "guest-file-open", "arguments": {"path": "/none\nerror: Domain not found: ask sales"}}
+    with pytest.raises(AgentError, match=r"guest-file-open.*: Domain not found: ask sales") as raised:
+        tiny.domain.qemu_agent_command(tiny.name, opened)
+    assert "is qemu-guest-agent running" not in str(raised.value)
+
+
 def test_the_clock_is_read_and_set(tiny: Tiny) -> None:
     def of_guest() -> datetime:
         return datetime.fromtimestamp(int(tiny.run("date +%s")), UTC)

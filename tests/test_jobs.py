@@ -126,7 +126,7 @@ def test_a_migration_is_cancelled_from_another_thread(guest: Hypervisor, other: 
     told: list[float] = []
     with (
         set_when(lambda: any(each > 0 for each in told)) as cancel,
-        pytest.raises(CancelledError, match=r"operation aborted.*it was cancelled"),
+        pytest.raises(CancelledError, match=r"it was cancelled.*operation aborted"),
     ):
         migrate(guest, other, progress=told.append, cancel=cancel)
     assert is_as_before(guest, other)

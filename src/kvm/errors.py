@@ -1,8 +1,15 @@
-"""What can go wrong, as a caller would tell it apart, and how virsh's words are read for it.
+"""The errors of this package, and how virsh's standard error is read for them.
 
-virsh says what went wrong in lines that begin with ``error: ``: first what it tried, last why libvirt refused.
-The table below maps the beginnings of these lines to classes; they are matched from the last line to the first. What
-virsh says of command lines that it does not know is told apart in `kvm.virsh.command`, which knows command lines.
+virsh reports an error in a line that begins with ``error: ``: first what virsh itself tried, then why libvirt refused.
+The text of either may go on in the lines that follow. The class is that of libvirt's message, or else of virsh's own
+line. The table below maps the beginnings of these messages to classes. What stands further on in a message comes from
+elsewhere (QEMU, the guest, a hook, a mount), and decides nothing.
+
+virsh runs untranslated, but libvirtd's messages are in libvirtd's language, and virsh prints no error codes: of a
+libvirtd that is not run in English, only what virsh itself reports (no such domain, a lost connection, a wrong option)
+has its class; other errors are a plain `KvmError`. `kvm` bases no decision of its own on such a class.
+
+Errors about command lines that virsh does not know are in `kvm.virsh.command`.
 """
 
 from __future__ import annotations
@@ -105,7 +112,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"(Cannot|Unable to) (recv|send|read|write) data: (?!ssh:|Host key)",
         r"End of file while (reading|writing) data",
         r"(no valid connection|invalid connection pointer)",
-        r"it did not finish what it said",
+        r"virsh's error output was cut off",
         r"virsh ended unexpectedly",
     ),
     AgentError: (
@@ -118,23 +125,30 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"access denied",
         r"authentication (failed|cancelled|unavailable)",
         r"operation forbidden",
-        r"Failed to connect socket to '.*': Permission denied",
+        r"([Cc]annot|[Ff]ailed to|[Uu]nable to) .*: (Permission denied|Operation not permitted)\Z",
     ),
     NotFoundError: (
-        r"[Ff]ailed to get (domain|network|pool|vol|interface|secret|nwfilter|network filter binding|network port) '",
+        (
+            r"[Ff]ailed to get (domain|network|pool|vol|interface|secret|nwfilter( binding)?|network filter binding"
+            r"|network port) '"
+        ),
         r"[Cc]ould not find matching device",
+        r"(snapshot|checkpoint) '.*' has no parent|snapshot .* disappeared from list",
         r"domain '.*' has no current (snapshot|checkpoint)",
         r"(Domain|Network|Interface|Storage pool|Storage volume|Node device|Secret|Network filter|Domain snapshot) not found",
         r"(Network filter binding|Domain checkpoint|Domain backup job id|Security model|Server|Client) not found",
         r"(metadata|device|network port) not found",
         r"Requested volume '.*' is not in pool",
+        r"Volume '.*' was not found in domain's definition|Storage pool '.*' for volume '.*' not found",
         r"Requested operation is not valid: couldn't (locate|find) an? ",
         r"referenced filter '.*' is missing",
         r"invalid argument: (disk '?.*'? (was )?not found|invalid path|failed to find disk|'.*' is not a known interface)",
         r"[Ii]nterface .* not found",
         r"No (disk|interface) (found|with)|no memory device found|no device found with alias",
+        r"Failed to get (disk|interface) information|Failed to extract interface information or no interfaces",
         r"No graphical display|Failed to get VNC port|no hostname found",
         r"operation failed: no storage pools were found on host",
+        r"([Cc]annot|[Ff]ailed to|[Uu]nable to) .*: No such file or directory\Z",
     ),
     AlreadyExistsError: (
         r"operation failed: .*'.*' (already exists|is already defined|already in use)",
@@ -148,72 +162,80 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"Requested operation is not valid: there is (an existing|already at least one) ",
         r"bridge name '.*' already in use",
         r"Network device .* already exists",
+        r"([Cc]annot|[Ff]ailed to|[Uu]nable to) .*: File exists\Z",
     ),
     InvalidStateError: (
         r"Requested operation is not valid",
         r"Domain is (already active|not running)",
-        r"revert requires force",
+        r"Refusing to undefine while ",
+        r"Domain '.*' could not be (suspended|woken up)",
+        r"revert requires force|cannot halt after snapshot of transient domain",
         r"(The d|operation failed: d|D)omain is not running|operation failed: Active console session exists",
         r".* is supported only on (stopped|running) domains",
-        r"resource busy",
+        r"resource busy|Unsafe migration|checkpoint inconsistent",
         r"cannot get vcpupin for (offline|transient) domain",
         r"unable to execute QEMU command 'system_wakeup'",
         r"Invalid secret: secret is private",
         r"block copy still active",
         r"invalid argument: disk .* does not have an active block job",
         r"The disk device '.*' (already has|doesn't have) media",
-        r"Storage pool already built",
+        r"Storage pool (already built|probe failed)",
         r"pool '.*' is not active",
         r"Network is already in use by interface",
-        r"Device .* is not a bridge",
+        r"Device .* is not a bridge|Existing device .* is already a bridge|No bridge node in xml document",
         r"(No interface|Multiple interfaces) attached to bridge",
+        r"([Cc]annot|[Ff]ailed to|[Uu]nable to) .*: Device or resource busy\Z",
     ),
     NotSupportedError: (
         r"this function is not supported by the connection driver",
         r"Operation not supported",
         r"unsupported flags",
         r"argument unsupported",
-        r"unsupported configuration",
+        r"unsupported configuration|the CPU is incompatible with host CPU",
         r"No support for .* in command",
         r"unknown command",
         r"missing backend for pool type",
         r"command '.*' doesn't support option",
         r"Optional flags or --rawstats are not supported",
+        r"Filtering (using --type )?is not supported by this libvirt|'.*' D-Bus address is not handled",
         r"Child process .*qemu-img: .*: (Format driver '.*' does not support image creation|Unknown file format ')",
     ),
-    CancelledError: (r"it was cancelled", r"operation aborted: "),
+    CancelledError: (r"it was cancelled", r"operation aborted: ", r"migration successfully aborted"),
     CommandTimeoutError: (r"Timed out during operation", r"(Copy|Commit|Pull) aborted"),
     InvalidArgumentError: (
         r"invalid argument|numerical overflow|cannot parse json|failed to parse JSON",
         r"XML (error|description|document failed to validate)",
         r"\([\w .]+\):\d+: ",
+        r"Unable to encode message payload",
         r"unknown OS type",
-        r"Failed to (open file|get option|read file)|cannot read domain image",
+        r"Failed to (open file|get option|read file)|cannot read (domain image|file )",
         r"(Scaled n|N)umeric value",
         r"command '.*' requires",
         r"unexpected data",
-        r"expected syntax",
+        r"expected syntax|expecting an? \w+:|missing \"|dangling ",
         r"(Options?|Flags) .* (are mutually exclusive|is required)",
-        r"Options? .* (is|are) incompatible",
-        r"--\S+ (and --\S+ are mutually exclusive|or --\S+ is required|requires )",
-        r"Malformed device value",
-        r"Unknown (mode|data source|source type)",
-        r"(migrate: )?[Ii]nvalid (?!.* pointer)",
-        r"option --.* already seen",
+        r"Options? .* (is|are) incompatible|Specified both --|Only one argument from --|timeout, async and block options",
+        r"--\S+ (and --\S+ are mutually exclusive|or --\S+ is required|only works with |is required)",
+        r"'?--\S+ (option )?requires |option \S+ (requires|takes) ",
+        r"Malformed device value|Cannot parse mode string|cannot parse pci address",
+        r"Unknown (mode|data source|source type|storage type)",
+        r"(migrate: )?[Ii]nvalid (?!.* pointer)|migrate: Unexpected ",
+        r"option --.* already seen|unsupported option |unknown option",
         r"[Uu]nable to parse",
         r"\w+ in vir\w+ must not be NULL",
         r"missing .* (attribute|information)",
         r"start cell .* out of range",
         r"page size|Unknown CPU model|unknown CPU model|(No|no) .* given",
-        r"missing .* argument",
-        r"Either --\S+ or --\S+ must be provided",
-        r"need either --|--[\w-]+ requires",
+        r"missing (.* )?argument|Input secret value is missing",
+        r"[Ee]ither --\S+ or --.* (must be provided|is required)",
+        r"need either |--[\w-]+ requires",
         r"field '.*' is malformed|Rate string '|(either )?(inbound|outbound) |source-mode is mandatory",
         r"multiple .* found|Domain has (multiple|\d+) interfaces",
-        r"File '.*' does not contain",
-        r"cell number must be",
+        r"File .* (does not contain|contains no keys)",
+        r"Interface name from config .* doesn't match|Must use --rename or --clone|Cannot rename checkpoint",
+        r"cell number must be|timeout must be positive|bandwidth must be less than|overflow in converting",
         r"(Start CPU|vcpu) \d+ is out of range",
-        r"CPU \d+ in cpulist",
+        r"CPU \d+ in cpulist|format '.*' is not supported, expecting",
         r"vcpupin: Missing vCPU number|Not enough arguments|namespace key is required|Both secret and the secret header",
         r"[Oo]ne of (options )?--.* is required",
         r"[Uu]nknown (event type|codeset|calculation mode)|too many keycodes|malformed signal name",
@@ -221,10 +243,10 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"Can't set 0 processors|cannot query both live and config",
         r"Malformed size|negative size requires|Unsupported algorithm|unknown storage pool type",
         r"unrecognized (command|section) name",
-        r"network port has no ",
+        r"network port has no |virtio-mem device is missing ",
     ),
     CannotConnectError: (
-        r"failed to connect to the hypervisor",
+        r"failed to connect to the hypervisor|Cannot setup keepalive on connection",
         r"no connection driver available",
         r"Cannot recv data: (ssh: |Host key verification failed|.*Permission denied)",
         r"cannot connect to |this Remote is not connected",
@@ -232,14 +254,37 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
 }
 
 # what only errors need is compiled when there is one
-_LINES = r"(?m)^error: .*(?:(?<=\.rng)(?:\n(?!error: ).+)+)?"
-"""What begins with ``error: ``; why a document does not fit a schema is on the lines that follow."""
+_PREFIX = r"(error: )+"
+"""Begins a message; twice where two threads of virsh report at the same time."""
 
-_PREFIX = r"\A(error: )+"
-"""What an error begins with; twice if two threads of virsh complain at the same time."""
+_LOG = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: \d+: \w+ : "
+"""Begins a line of libvirt's log, which goes to standard error where the environment asks for it."""
 
-_OF_SSH = r"cannot connect to |this Remote is not connected"
-"""What says itself what to do."""
+_BY_VIRSH = r"[Ff]ailed\b|[Uu]nable to |[Cc]ould not |[Cc]annot |unexpected problem |.* could not be |The host was not "
+"""Begins a line of virsh's own that is followed by libvirt's message. libvirt's that begin like that quote nobody."""
+
+_NEWS = r"(Disconnected from|Reconnected to) "
+"""Begins what another thread of virsh reports of the connection, which can come between the lines of an error."""
+
+_HINTS = {
+    r"(Failed to connect socket to '.*': Permission denied|authentication unavailable)": "connect as root or as a "
+    "member of the group libvirt",
+    r"(Failed to connect socket to|unable to connect to server at) ": "is the URI right, and is libvirtd "
+    "(or virtqemud) running there?",
+    r"(no connection driver available|internal error: Unable to parse URI)": "is the URI right?",
+    r"(Guest agent is not responding|argument unsupported: QEMU guest agent is not configured)": "is qemu-guest-agent "
+    "running in the guest, and has the domain its channel?",
+    r"Unable to encode message payload": "libvirt takes at most 4 MiB in one text",
+    r"Failed to read file '.*': Value too large": "virsh reads at most 10 MiB of XML",
+}
+"""What can be done about messages that begin like this."""
+
+_PROGRAMS: dict[type[KvmError], str] = {
+    NoVirshError: "install the package libvirt-clients (Debian, Ubuntu), libvirt-client (Fedora, RHEL, openSUSE, "
+    "Alpine) or libvirt (Arch)",
+    NoQemuImgError: "install the package qemu-utils (Debian, Ubuntu), qemu-img (Fedora, RHEL, Alpine, Arch) or qemu-tools "
+    "(openSUSE)",
+}
 
 
 @cache
@@ -247,44 +292,64 @@ def _patterns() -> dict[type[KvmError], re.Pattern[str]]:
     return {kind: re.compile("|".join(beginnings)) for kind, beginnings in _BEGINNINGS.items()}
 
 
-_HINTS: dict[type[KvmError], str] = {
-    CannotConnectError: "is the URI right, and is libvirtd (or virtqemud) running there?",
-    DeniedError: "connect as root or as a member of the group libvirt",
-    NoVirshError: "install the package libvirt-clients (Debian, Ubuntu), libvirt-client (Fedora, RHEL, openSUSE, "
-    "Alpine) or libvirt (Arch)",
-    NoQemuImgError: "install the package qemu-utils (Debian, Ubuntu), qemu-img (Fedora, RHEL, Alpine, Arch) or qemu-tools "
-    "(openSUSE)",
-    AgentError: "is qemu-guest-agent running in the guest, and has the domain its channel?",
-}
-
-
 def describe(kind: type[KvmError], message: str) -> str:
-    """`message`, and what can be done about errors of this kind."""
-    return f"{message} ({_HINTS[kind]})" if kind in _HINTS else message
+    """Add to `message` how the program is installed that errors of this kind miss."""
+    return f"{message} ({_PROGRAMS[kind]})"
 
 
 def from_stderr(command: Sequence[str], stderr: str, return_code: int | None) -> KvmError:
-    """The error that virsh's standard error tells of."""
-    said = [re.sub(_PREFIX, "", line.replace("\n", ": ")) for line in re.findall(_LINES, stderr)]
-    said = [reason or "it did not finish what it said" for reason in said]
-    reasons = said or [line for line in stderr.split("\n") if line.strip()] or ["it failed and did not say why"]
-    kind = _kind(reasons)
-    message = f"virsh {command[0] if command else ''}: {': '.join(reasons)}"
-    if not re.match(_OF_SSH, reasons[0]):
-        message = describe(kind, message)
+    """Return the error that virsh's standard error reports."""
+    messages = _messages(stderr)
+    lines = [line for line in stderr.split("\n") if line.strip()]
+    deciding = _deciding(messages) if messages else lines
+    kind = _kind(deciding)
+    reason = ": ".join(messages or lines or ["virsh failed without an error message"])
+    is_alone = len(messages) < 2 and kind is not CannotConnectError
+    message = f"virsh {' '.join([*command[:1], *(_objects(command, reason) if is_alone else ())])}: {reason}"
+    hints = [hint for pattern, hint in _HINTS.items() for line in deciding if re.match(pattern, line)]
+    if hints:
+        message = f"{message} ({hints[0]})"
     return kind(message, command=command, stderr=stderr, return_code=return_code)
 
 
-def _kind(reasons: Sequence[str]) -> type[KvmError]:
-    """The class of the last reason that has one; but what ends a connection decides over all that was tried on it."""
+def _messages(stderr: str) -> list[str]:
+    """Cut standard error into virsh's messages, each with the lines that belong to it."""
+    messages: list[list[str]] = []
+    for line in stderr.split("\n"):
+        if prefix := re.match(_PREFIX, line):
+            messages.append([line[prefix.end() :] or "virsh's error output was cut off"])
+        elif messages and line.strip() and not re.match(_LOG, line):
+            messages[-1].append(line.rstrip())
+    return ["\n".join(message) for message in messages]
+
+
+def _objects(command: Sequence[str], reason: str) -> list[str]:
+    """Return what the command is about (its first two arguments) as far as the reason does not name it."""
+    values = [word.partition("=")[2] if word.startswith("--") else word for word in command[1:]]
+    short = [value for value in values if value and len(value) <= 80 and "\n" not in value and value != "/dev/stdin"]
+    return [value for value in short[:2] if not re.search(rf"(?<!\w){re.escape(value)}(?!\w)", reason)]
+
+
+def _deciding(messages: Sequence[str]) -> list[str]:
+    """Return the first lines of the messages that decide on the class: virsh's own, and libvirt's, which is the next."""
+    deciding: list[str] = []
+    for message in messages:
+        deciding.append(message.partition("\n")[0])
+        if not re.match(f"{_BY_VIRSH}|{_NEWS}", deciding[-1]):
+            break
+    return deciding
+
+
+def _kind(deciding: Sequence[str]) -> type[KvmError]:
+    """Return the class of the last message that has one; what ends a connection decides over what was tried on it."""
     patterns = _patterns()
-    if patterns[CannotConnectError].match(reasons[0]):
-        denied = any(patterns[DeniedError].match(reason) for reason in reasons)
+    if deciding and patterns[CannotConnectError].match(deciding[0]):
+        denied = any(patterns[DeniedError].match(message) for message in deciding)
         return DeniedError if denied else CannotConnectError
-    if any(patterns[ConnectionLostError].match(reason) for reason in reasons):
+    if any(patterns[ConnectionLostError].match(message) for message in deciding):
         return ConnectionLostError
-    for reason in reversed(reasons):
+    for message in reversed(deciding):
         for kind, pattern in patterns.items():
-            if pattern.match(reason) or pattern.match(reason.removeprefix("internal error: ")):
+            if pattern.match(message) or pattern.match(message.removeprefix("internal error: ")):
                 return kind
     return KvmError

@@ -147,7 +147,7 @@ class Watch:
             why = "it was cancelled"
         else:
             why = f"Timed out during operation: it was aborted after {self._timeout:g} s"
-        stderr, unknown = f"{result.stderr.rstrip()}\nerror: {why}\n".lstrip(), result.outcome_unknown
+        stderr, unknown = f"error: {why}\n{result.stderr}", result.outcome_unknown
         return Result(result.return_code, result.stdout, stderr, outcome_unknown=unknown)
 
     def _report(self, said: bytes) -> None:

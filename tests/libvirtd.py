@@ -50,9 +50,11 @@ class Libvirtd:
 
     `uri` is how to connect to it, `home` the directory with all that it has, `ksm` its copy of the kernel's directory
     of that name (None if there is none), `has_firmware` whether it sees the firmware that ``bin/dmidecode`` describes.
+    Its messages are in `language`, where libvirt is translated to that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, language: str = "") -> None:
+        self._language = language
         self.home = Path(tempfile.mkdtemp(prefix="libvirtd-"))  # short: a socket's path has 107 bytes at most
         for name in DIRECTORIES:
             (self.home / name).mkdir()
@@ -158,7 +160,7 @@ class Libvirtd:
         with (self.home / "out").open("wb") as out:
             return subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
-                env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", **env},
+                env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", "LANGUAGE": self._language, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

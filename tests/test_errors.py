@@ -215,3 +215,60 @@ def test_read_only_connection_gives_no_advice_on_groups(libvirtd: Libvirtd) -> N
     with Hypervisor(unix.Local(), uri) as hypervisor, pytest.raises(kvm.DeniedError, match="read only") as raised:
         hypervisor.domain.define(conf("forbidden"))
     assert "group libvirt" not in str(raised.value)
+
+
+# -- a libvirtd that is not run in English
+
+
+@pytest.fixture(scope="module")
+def german() -> Iterator[Hypervisor]:
+    if not Path("/usr/share/locale/de/LC_MESSAGES/libvirt.mo").exists():
+        pytest.fail("this test needs libvirt's translations: `make test` installs them", pytrace=False)
+    daemon = Libvirtd(language="de")
+    with Hypervisor(unix.Local(timeout=60), daemon.uri) as hypervisor:
+        yield hypervisor
+    daemon.stop()
+
+
+@pytest.fixture
+def fremd(german: Hypervisor) -> Iterator[str]:
+    """A running guest with a channel for an agent that never answers, on a libvirtd that speaks German."""
+    channel = {"@type": "unix", "target": {"@type": "virtio", "@name": "org.qemu.guest_agent.0"}}
+    german.domain.define(conf("fremd", devices={"channel": channel}))
+    yield "fremd"
+    if german.domain.id("fremd") is not None:
+        german.domain.destroy("fremd")
+    german.domain.undefine("fremd")
+
+
+def test_german_libvirtd_is_waited_for_to_the_end(german: Hypervisor, fremd: str) -> None:
+    with pytest.raises(kvm.CommandTimeoutError, match=r"an address of its guest was not there within 1\.5 s"):
+        german.domain.start(fremd, wait="address", timeout=1.5)
+    with pytest.raises(KvmError, match=r"[Gg]ast") as raised:
+        german.domain.ifaddr(fremd, source="agent")
+    assert type(raised.value) is KvmError, "libvirtd speaks no German, so that this test shows nothing"
+
+
+def test_german_libvirtd_s_guest_stops_once(german: Hypervisor, fremd: str) -> None:
+    german.domain.start(fremd)
+    assert german.domain.stop(fremd, timeout=0.2, force=True).status
+    assert german.domain.id(fremd) is None
+    with pytest.raises(KvmError, match="virsh shutdown"):
+        german.domain.stop(fremd)
+
+
+def test_german_libvirtd_keeps_what_virsh_itself_says(german: Hypervisor, fremd: str) -> None:
+    with pytest.raises(NotFoundError):
+        german.domain.start("niemand")
+    with pytest.raises(NotFoundError):
+        german.network.info("niemals")
+    with pytest.raises(InvalidArgumentError):
+        german.domain.desc(fremd, "a", live=True, current=True)
+    assert german.domain.await_(fremd, "domain-inactive")
+
+
+def test_german_libvirtd_s_metadata_is_edited_where_none_is(german: Hypervisor, fremd: str) -> None:
+    uri = "urn:beispiel"
+    german.domain.metadata(fremd, uri, key="b", edit=lambda _: {"stand": {"wert": "1"}})
+    german.domain.metadata(fremd, uri, key="b", edit=lambda found: found["stand"].update(wert="2"))
+    assert german.domain.metadata(fremd, uri) == {"stand": {"wert": "2"}}

@@ -283,7 +283,8 @@ class Network(Group):
         """
         if edit is not None and set is None and not remove:
             read = Command("net-metadata", {"network": network, "uri": uri, **affected})
-            plan = revised_metadata(read, key, _some_metadata, _one_line, edit, **self._carefully())
+            conf = Command("net-dumpxml", {"network": network, "inactive": affected.get("config")})
+            plan = revised_metadata(read, conf, key, _some_metadata, _one_line, edit, **self._carefully())
             return self._caller.call(plan)
         given = {"key": key, "set": None if set is None else _one_line(set), "remove": remove or None, "edit": edit}
         return self._set_or_read("net-metadata", _metadata, given, network=network, uri=uri, **affected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from kvm import xml
 from kvm.errors import InvalidArgumentError
 from kvm.virsh.command import Command
-from kvm.virsh.plan import Plan, printed, revising
+from kvm.virsh.plan import Lookup, Plan, checked, printed, resolved, revising
 from unix.result import Result
 
 
@@ -28,8 +27,8 @@ def revised_text(
     if setting.options["new_desc"] is not None:
         raise InvalidArgumentError(f"virsh {setting.name}: it is edited, or set to a text")
 
-    def part(command: Command, result: Result) -> str:
-        return str(xml.nodes(printed(command, result), f"string({path})")[0])
+    def part(command: Command, result: Result) -> Plan[str]:
+        return str(xml.nodes((yield from printed(command, result)), f"string({path})")[0])
 
     def edited(told: str) -> str:
         if not isinstance(wanted := function(told), str):
@@ -45,6 +44,7 @@ def revised_text(
 
 def revised_metadata(
     read: Command,
+    conf: Command,
     key: str | None,
     parse: Callable[[str], dict[str, Any]],
     compact: Callable[[Any], str],
@@ -55,11 +55,16 @@ def revised_metadata(
 ) -> Plan[Result]:
     """The element that `read` prints, changed by `function`, and set in the form that `compact` gives it.
 
-    For none the function is given an empty dict; what is empty behind it is removed.
+    If the XML that `conf` prints has no such element, the function is given an empty dict. An empty result removes it.
     """
 
-    def part(command: Command, result: Result) -> str:
-        return "" if re.match(r"error: metadata not found", result.stderr) else printed(command, result).strip()
+    def part(command: Command, result: Result) -> Plan[str]:
+        if result.status:
+            return result.stdout.strip()
+        (whole,) = yield Lookup(((yield from resolved(conf)),))  # libvirtd's message may be in any language
+        if _has_metadata(checked(conf, whole).stdout, str(read.options["uri"])):
+            checked(command, result)
+        return ""
 
     def write(wanted: object) -> Command:
         change = {"key": key, "set": compact(wanted)} if wanted else {"remove": True}
@@ -69,3 +74,8 @@ def revised_metadata(
         return parse(said) if said else {}
 
     return revising("metadata", read, part, value, write, function, alone=alone, check=check)
+
+
+def _has_metadata(document: str, uri: str) -> bool:
+    """Return whether a document of libvirt's has metadata in the namespace `uri`."""
+    return any(str(element.tag).startswith(f"{{{uri}}}") for element in xml.root(document).iterfind("metadata/*"))

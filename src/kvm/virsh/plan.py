@@ -122,7 +122,7 @@ def editing(
 def revising(
     what: str,
     read: Command,
-    part: Callable[[Command, Result], str],
+    part: Callable[[Command, Result], Plan[str]],
     parse: Callable[[str], V],
     write: Callable[[Any], Command],
     function: Callable[[V], object],
@@ -137,7 +137,7 @@ def revising(
     """
     read = yield from resolved(read)
     (first,) = yield Lookup((read,))
-    told = part(read, first)
+    told = yield from part(read, first)
     before, value = parse(told), parse(told)
     wanted = function(value)
     if wanted is None:
@@ -147,7 +147,7 @@ def revising(
     change = write(wanted)
     with alone:
         (again,) = yield Lookup((read,))
-        if part(read, again) != told:
+        if (yield from part(read, again)) != told:
             words = " ".join(word for word in read.words() if not word.startswith("--") or "=" in word)
             raise ChangedMeanwhileError(
                 f"{words}: somebody else has changed this {what} in the meantime, "
@@ -157,8 +157,9 @@ def revising(
         return (yield from acting(change, check=check))
 
 
-def printed(command: Command, result: Result) -> str:
-    """What a command has printed, if it succeeded."""
+def printed(command: Command, result: Result) -> Plan[str]:
+    """Return what a command has printed, if it succeeded; it asks nothing more."""
+    yield from ()
     return checked(command, result).stdout
 
 

@@ -6,7 +6,7 @@ import builtins
 import contextlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kvm import text
@@ -453,8 +453,12 @@ class DomainEvents(Lifecycle, Monitor, Devices):
                 return self._late(f"shutdown: {domain} has not shut down within {timeout:g} s")
         try:
             ended = self.destroy(domain)
-        except (InvalidStateError, NotFoundError):  # it has, at the last moment
-            return Result(0, f"Domain {str(domain)!r} was shut down\n", "")
+        except (ConnectionError, TimeoutError):
+            raise
+        except KvmError:
+            if not self._is_inactive(domain):
+                raise
+            return Result(0, f"Domain {str(domain)!r} was shut down\n", "")  # at the last moment
         said = f"Domain {str(domain)!r} was destroyed: it has not shut down within {timeout:g} s\n"
         return Result(0, said, "") if ended.status else ended
 
@@ -488,7 +492,7 @@ class DomainEvents(Lifecycle, Monitor, Devices):
     def _address(self, domain: str | int, conf: Mapping[str, Any], leased: builtins.list[DhcpLease]) -> str | None:
         """An address that the guest has now, if it is not from what was `leased` before."""
         if booting.has_agent(conf):
-            with contextlib.suppress(AgentError, InvalidStateError):
+            with _no_answer_yet():
                 if found := booting.reachable(self.ifaddr(domain, source="agent")):
                     return found
         return next((lease["address"] for lease in self._leases(conf) if lease not in leased), None)
@@ -497,19 +501,23 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         """What the networks of a domain have leased to it."""
         found: builtins.list[DhcpLease] = []
         for network, macs in booting.networks(conf).items():
-            with contextlib.suppress(NotFoundError, InvalidStateError):  # then it does not start either
+            with _no_answer_yet():  # without the network the domain does not start either
                 every = self._read("net-dhcp-leases", _leases, network=network)
                 found += [lease for lease in every if lease["mac"] in macs]
         return found
 
     def _await_inactive(self, domain: str | int, timeout: float | None) -> bool:
         with self.event(domain, event="lifecycle", timeout=timeout) as events:
-            try:
-                if self.id(domain) is None:
-                    return True
-            except NotFoundError:  # it was there a moment ago
+            if self._is_inactive(domain):
                 return True
             return any(event.details["event"] == "Stopped" for event in events)
+
+    def _is_inactive(self, domain: str | int) -> bool:
+        """Return whether a domain does not run, or does not exist any more."""
+        try:
+            return self.id(domain) is None
+        except NotFoundError:
+            return True
 
     def _await_agent(self, domain: str | int, timeout: float | None) -> bool:
         with self.event(domain, event="agent-lifecycle", timeout=timeout) as events:
@@ -526,6 +534,17 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         if self._caller.check:
             raise kind(f"virsh {message}")
         return Result(255, "", f"error: {message}\n")
+
+
+@contextlib.contextmanager
+def _no_answer_yet() -> Iterator[None]:
+    """Ignore that libvirt refuses: its reason may be in any language. No answer, or no connection, is an error."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError):
+        raise
+    except KvmError:
+        pass
 
 
 _LOOK = 0.5

@@ -267,7 +267,7 @@ def _hostname(options: Mapping[str, object]) -> Plan[str]:
     """What a guest calls itself. To libvirt a guest whose agent does not answer is one without a name."""
     command = yield from resolved(Command("domhostname", options))
     (result,) = yield (command,)
-    if not result.status and options.get("source") != "lease" and "no hostname found" in result.stderr:
+    if not result.status and options.get("source") != "lease":
         ask = Command("guestinfo", {"domain": command.options["domain"], "hostname": True})
         (told,) = yield (ask,)
         if not told.status and isinstance(error := failure(ask.words(), told), AgentError):

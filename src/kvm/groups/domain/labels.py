@@ -98,8 +98,9 @@ class Labels(Group):
         """
         if edit is not None and set is None and not remove:
             read = Command("metadata", {"domain": domain, "uri": uri, **options})
+            conf = Command("dumpxml", {"domain": domain, "inactive": options.get("config")})
             parse = _metadata(domain, uri)
-            return self._caller.call(revised_metadata(read, key, parse, _on_one_line, edit, **self._carefully()))
+            return self._caller.call(revised_metadata(read, conf, key, parse, _on_one_line, edit, **self._carefully()))
         given = {"key": key, "set": None if set is None else _on_one_line(set), "remove": remove or None, "edit": edit}
         return self._set_or_read("metadata", _metadata(domain, uri), given, domain=domain, uri=uri, **options)
 

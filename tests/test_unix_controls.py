@@ -7,10 +7,12 @@ import pickle
 import pwd
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 import unix
+from sshd import Sshd
 from unix import ControlError, Host, Local
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may run commands as other users")
@@ -223,6 +225,29 @@ def test_su_runs_commands_as_another_user_with_that_user_s_environment(host: Hos
         told = host.execute("sh", "-c", "id -u; id -g; id -G; echo $HOME $USER $LOGNAME $A").stdout.split("\n")
     assert told[:3] == [str(nobody.pw_uid), str(nobody.pw_gid), str(nobody.pw_gid)]
     assert told[3] == f"{nobody.pw_dir} nobody nobody 1"
+
+
+@root_only
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_su_inherits_no_directories_of_root(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd gives these to each login; libvirt's sockets, caches and configurations are below them."""
+    variables = {"XDG_RUNTIME_DIR": "/run/user/0", "XDG_CONFIG_HOME": "/root/.config2", "XDG_STATE_HOME": "/root/state"}
+    script = "echo $XDG_RUNTIME_DIR,$XDG_CONFIG_HOME,$XDG_STATE_HOME"
+    with ExitStack() as made:
+        host: Host = Local()
+        if kind == "remote":
+            path = os.environ["PATH"]
+            sshd = Sshd("SetEnv " + " ".join(f"{name}={value}" for name, value in variables.items()) + f" PATH={path}")
+            made.callback(sshd.remove)
+            host = made.enter_context(sshd.connect())
+        else:
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
+        assert host.execute("sh", "-c", script).stdout == "/run/user/0,/root/.config2,/root/state\n"
+        with host.set_controls(su="nobody"):
+            assert host.execute("sh", "-c", script).stdout == ",,\n"
+        with host.set_controls(su="nobody", envs={"XDG_STATE_HOME": "/given"}):
+            assert host.execute("sh", "-c", script).stdout == ",,/given\n"
 
 
 @root_only

@@ -95,6 +95,16 @@ HOST_CONTROLS: Mapping[str, Control] = {
     "su": Control(None, _is_name, "the name of a user, or None"),
 }
 
+OF_ONE_USER = (
+    "XDG_RUNTIME_DIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "DBUS_SESSION_BUS_ADDRESS",
+)
+"""Environment variables with the places of one user, which another one (the control ``su``) does not inherit."""
+
 CONTROLS: Mapping[str, object] = MappingProxyType({name: c.default for name, c in HOST_CONTROLS.items()})
 """The controls of a host and their defaults."""
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Unpack, cast
 
-from unix.controls import Controls
+from unix.controls import OF_ONE_USER, Controls
 from unix.errors import UnixError, UserError
 from unix.host import Host, Path
 
@@ -55,7 +55,8 @@ class Local(Host):
         if user is None or user.pw_uid == os.geteuid():
             env, switch = {**os.environ, **added}, None
         elif os.geteuid() == 0:
-            env, switch = {**os.environ, **_environment(user), **added}, user
+            ours = {name: value for name, value in os.environ.items() if name not in OF_ONE_USER}
+            env, switch = {**ours, **_environment(user), **added}, user
         else:
             # sudo clears the environment, so what the controls add has to be set behind it
             words = [

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from unix.controls import OF_ONE_USER
 from unix.words import encode
 
 BOOT = "exec /bin/sh -c 'IFS= TMOUT= read -r unix_line; eval \"$unix_line\"'"
@@ -82,7 +83,8 @@ set -f; IFS=:; set -- $(getent passwd "$unix_user"); unset IFS
 [ "$1" = "$unix_user" ] || unix_nobody=1
 """
 
-_BECOME = """
+_BECOME = f"""
+unset {" ".join(OF_ONE_USER)}
 export HOME="$6" SHELL="$7" USER="$1" LOGNAME="$1"
 if setpriv --reuid=$3 --regid=$4 --init-groups true 2> /dev/null
 then set -- setpriv --reuid=$3 --regid=$4 --init-groups

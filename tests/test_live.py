@@ -720,3 +720,25 @@ def test_a_session_daemon_that_virsh_starts_has_the_user_s_own_environment() -> 
         os.kill(daemon, signal.SIGTERM)
         assert not [each for each in environment if each.startswith((b"XDG_CACHE_HOME=/dev/null", b"VIRSH_"))]
         assert until(lambda: not Path(f"/proc/{daemon}").exists() or "Z" in Path(f"/proc/{daemon}/stat").read_text())
+
+
+@pytest.mark.skipif(bool(os.environ.get("VIRSH")), reason="a virsh behind another root starts that root's daemon")
+@pytest.mark.parametrize("cache", ["", "the cache"])
+def test_session_daemon_is_found_without_runtime_directory(cache: str, host: unix.Host) -> None:
+    """As in cron jobs, behind ``su -`` and in containers: libvirt takes the user's cache directory then."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        user = "nobody" if os.geteuid() == 0 else None
+        if user:
+            shutil.chown(home, user)
+        at = Path(home, cache or ".cache")
+        envs = {"HOME": home, "XDG_RUNTIME_DIR": "", "XDG_CACHE_HOME": str(at) if cache else ""}
+        pid = at / "libvirt" / "libvirtd.pid"
+        try:
+            with host.set_controls(su=user, envs=envs), Hypervisor(host, "qemu:///session") as hypervisor:
+                assert hypervisor.generic.uri() == "qemu:///session"
+                assert hypervisor.list_domains(all=True) == {}
+                assert pid.exists()
+        finally:
+            if pid.exists():
+                os.kill(int(pid.read_text()), signal.SIGTERM)
+                assert until(lambda: not pid.exists())

@@ -1,13 +1,18 @@
-"""The environments that virshes are run in. They stand alone, so that one can be started before all else is loaded."""
+"""The environments that virsh is run in. They stand alone, so that one can be started before all else is loaded."""
 
 EVERY_VIRSH = {"LANGUAGE": "C", "VIRSH_DEBUG": "4"}
-"""What every virsh is run with: words that can be read, and no debugging between them."""
+"""The variables that every virsh is run with: untranslated messages, and no debugging between them."""
 
 AT_THE_PROMPT = {
     "COLUMNS": "500",  # the echo of a mark is never folded
     "TZ": "UTC",  # for times that are printed without their zone
-    "INPUTRC": "/dev/null",  # this user's key bindings are for this user's keys
-    "VIRSH_HISTSIZE": "0",  # commands, and what secrets are in them, are remembered nowhere,
-    "XDG_CACHE_HOME": "/dev/null",  # and the history that this user has is not overwritten
+    "INPUTRC": "/dev/null",  # the user's key bindings are for a keyboard
+    "VIRSH_HISTSIZE": "0",  # commands, and the secrets in them, are remembered nowhere,
+    "XDG_CACHE_HOME": "/dev/null",  # and the user's history is not overwritten
 }
-"""What a virsh needs in its environment to be talked to in this way."""
+"""The variables of a virsh at its prompt."""
+
+PRINT_RUNTIME_DIRECTORY = 'printf %s "${XDG_RUNTIME_DIR:-${XDG_CACHE_HOME:-${HOME:?}/.cache}}"'
+"""A shell script that prints the directory in which libvirt looks for the sockets of a user's session daemon.
+
+Without XDG_RUNTIME_DIR it depends on XDG_CACHE_HOME, which `AT_THE_PROMPT` sets."""

@@ -18,7 +18,7 @@ import unix
 from kvm.errors import InvalidArgumentError, NoVirshError
 from kvm.virsh import manners, prompt
 from kvm.virsh.command import Command
-from kvm.virsh.environment import EVERY_VIRSH
+from kvm.virsh.environment import EVERY_VIRSH, PRINT_RUNTIME_DIRECTORY
 from kvm.virsh.outcome import classify, is_lost, lost, timed_out, unknown, unreached
 from kvm.virsh.process import OneProcessEach
 from kvm.virsh.session import Session, replies
@@ -247,10 +247,11 @@ class _NothingReadError(Exception):
 
 
 class _Starter:
-    """Starts live virshes.
+    """Starts sessions.
 
-    A session daemon is started by the first virsh that wants it, and takes over its environment. That must be the
-    user's, not the one that a live virsh has; so another virsh goes first where there may be such a daemon.
+    A session daemon (``qemu:///session``) is started by the first virsh that connects to it, and inherits its
+    environment. That has to be the user's, not that of a session; so where there may be such a daemon, a one-shot
+    command goes first, and the session looks for the daemon's socket in the same directory.
     """
 
     def __init__(self, host: unix.Host, uri: str | None, processes: OneProcessEach) -> None:
@@ -260,10 +261,13 @@ class _Starter:
         self.may_spawn = uri is None or "/session" in uri
 
     def __call__(self) -> Session:
-        if self.may_spawn:
-            told = self._processes.run_words(["uri"])
-            self.may_spawn = not told.status or "/session" in told.stdout
-        return Session(self._host, self._uri)
+        if not self.may_spawn:
+            return Session(self._host, self._uri)
+        uri = self._processes.run_words(["uri"])
+        self.may_spawn = not uri.status or "/session" in uri.stdout
+        with self._host.set_controls(decode="utf-8"):
+            found, directory, _ = self._host.run(["sh", "-c", PRINT_RUNTIME_DIRECTORY])
+        return Session(self._host, self._uri, {"XDG_RUNTIME_DIR": directory} if found else {})
 
 
 def _places(lines: Sequence[Line], among: int) -> list[Sequence[int]]:

@@ -13,7 +13,8 @@ import os
 import select
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import unix
@@ -31,14 +32,14 @@ _SHORT = 1.0
 
 
 class Session:
-    """A virsh on `host`, waiting at its prompt; connected to `uri`, or to virsh's own default.
+    """A virsh on `host`, waiting at its prompt; connected to `uri`, or to virsh's own default; with `envs` added.
 
     It may be used by one thread at a time, and not by a forked child.
     """
 
-    def __init__(self, host: unix.Host, uri: str | None) -> None:
+    def __init__(self, host: unix.Host, uri: str | None, envs: Mapping[str, str] = MappingProxyType({})) -> None:
         self._conversation = Conversation(new_token())
-        self._process = _start(host, uri)
+        self._process = _start(host, uri, envs)
         self._end = weakref.finalize(self, self._process.close_pipes)  # if a Ctrl-C loses it, virsh ends by that
         self._end.atexit = False
         self._in, self._out, self._err = (
@@ -199,9 +200,9 @@ def _poll(descriptors: Iterable[int]) -> select.poll:
     return poll
 
 
-def _start(host: unix.Host, uri: str | None) -> Process:
+def _start(host: unix.Host, uri: str | None, envs: Mapping[str, str]) -> Process:
     try:
-        with as_virsh_wants(host, prompt.ENVIRONMENT):
+        with as_virsh_wants(host, {**prompt.ENVIRONMENT, **envs}):
             return host.popen(["virsh", *([f"--connect={uri}"] if uri is not None else [])])
     except FileNotFoundError:
         raise no_virsh(host) from None

@@ -212,6 +212,15 @@ def test_no_virsh_is_said_with_the_package_to_install(offline: Hypervisor) -> No
         offline.virsh("list")
 
 
+def test_missing_virsh_names_the_path_that_was_searched(host: unix.Host, tmp_path: Path) -> None:
+    with (
+        host.set_controls(envs={"PATH": f"{tmp_path}/bin:/nowhere"}),
+        Hypervisor(host, "test:///default") as hypervisor,
+        pytest.raises(NoVirshError, match=rf"not in PATH \({tmp_path}/bin:/nowhere\)"),
+    ):
+        hypervisor.generic.uri()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

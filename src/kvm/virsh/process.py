@@ -156,7 +156,14 @@ class OneProcessEach:
 
 
 def no_virsh(host: unix.Host) -> errors.NoVirshError:
-    return errors.NoVirshError(errors.describe(errors.NoVirshError, f"there is no virsh on {host}"))
+    """Return the error that says where virsh was looked for."""
+    path = ""
+    with contextlib.suppress(unix.UnixError), host.set_controls(decode="utf-8"):
+        path = host.run(["/bin/sh", "-c", 'printf %s "$PATH"']).stdout
+    where = (
+        f"; if it is in a directory that is not in PATH ({path}), set the control envs={{'PATH': ...}}" if path else ""
+    )
+    return errors.NoVirshError(errors.describe(errors.NoVirshError, f"there is no virsh on {host}") + where)
 
 
 def _noted(error: BaseException, name: str, outside: Outside, *, has_begun: bool) -> None:

@@ -36,7 +36,7 @@ def classify(name: str, stdout: bytes, stderr: bytes, *, reads: bool, return_cod
         return result
     doubt = "" if reads else unknown(name)
     if return_code and (how := _unexpected_end(name, result)):
-        message = f"{_whole(result.stderr)}error: {how}{doubt}\n"
+        message = f"error: {how}{doubt}\n{result.stderr}"  # the first message decides on the class
         return Result(return_code, result.stdout, message, outcome_unknown=not reads)
     if not reads and (manners.is_undecided(result.stderr) or _is_lost_under_way(name, result)):
         noted = f"{_whole(result.stderr)}error: {doubt.removeprefix('; ')}\n"

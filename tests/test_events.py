@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import threading
 import time
@@ -58,7 +59,7 @@ def listeners(uri: str | None) -> list[int]:
         with suppress(OSError):
             words = (each / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if each.name.isdecimal() and "virsh" in words[0] and f"--connect={uri}" in words:
-                found += [int(each.name)] if any(word.startswith(("event", "net-event")) for word in words) else []
+                found += [int(each.name)] if any(re.search("(^|; )(net-)?event ", word) for word in words) else []
     return found
 
 
@@ -323,8 +324,50 @@ def test_qemu_tells_what_happens_at_its_own_time(hypervisor: Hypervisor) -> None
     hypervisor.domain.destroy(name)
 
 
-def test_the_test_driver_is_listened_to_at_once(test_driver: Hypervisor) -> None:
+def test_a_driver_inside_virsh_is_listened_to_however_named(test_driver: Hypervisor) -> None:
     assert list(test_driver.domain.event(timeout=0.1)) == []
+    with test_driver.set_controls(envs={"LIBVIRT_DEFAULT_URI": "test:///default"}):
+        assert list(Hypervisor(test_driver.host).domain.event(timeout=0.1)) == []
+    with pytest.raises(kvm.NotSupportedError):
+        test_driver.secret.event()
+
+
+def test_event_returns_late_when_libvirtd_answers_late(libvirtd: Libvirtd) -> None:
+    listening: list[Events[Any]] = []
+    with Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        listener = threading.Thread(target=lambda: listening.append(hypervisor.domain.event(event="lifecycle")))
+        with libvirtd.stopped():
+            listener.start()
+            wait_until(lambda: listeners(libvirtd.uri))
+            listener.join(2.5)
+            assert listener.is_alive()
+        listener.join(30)
+        with listening[0] as events:
+            hypervisor.domain.create(guest("late"))
+            assert next(events)[1:] == ("lifecycle", "late", {"event": "Resumed", "detail": "Unpaused"})
+        hypervisor.domain.destroy("late")
+
+
+def test_event_raises_when_libvirtd_does_not_answer_in_time(libvirtd: Libvirtd) -> None:
+    hypervisor = Hypervisor(unix.Local(timeout=0.5), libvirtd.uri)
+    with libvirtd.stopped(), pytest.raises(kvm.CommandTimeoutError, match=r"did not listen within 0\.5 s"):
+        hypervisor.network.event()
+    assert not listeners(libvirtd.uri)
+
+
+def test_event_raises_when_nothing_tells_that_it_listens(libvirtd: Libvirtd, tmp_path: Path) -> None:
+    silent = tmp_path / "virsh"
+    silent.write_text(f'#!/bin/sh\nunset LIBVIRT_LOG_FILTERS\nexec {which("virsh")} "$@"\n')
+    silent.chmod(0o755)
+    host = unix.Local(envs={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, timeout=60)
+    with pytest.raises(kvm.NotSupportedError, match="does not log its calls"):
+        Hypervisor(host, libvirtd.uri).pool.event()
+    assert not listeners(libvirtd.uri)
+
+
+def test_event_raises_when_credentials_are_asked_for(host: unix.Host) -> None:
+    with host.set_controls(timeout=30), pytest.raises(kvm.CannotConnectError):
+        Hypervisor(host, "esx://root@127.0.0.1:1/?no_verify=1").domain.event()
 
 
 # -- waiting ----------------------------------------------------------------------------------------------------------

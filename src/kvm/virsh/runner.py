@@ -76,7 +76,7 @@ class Runner:
 
         words = command.words()
         connect = self._before_apart(command.name)
-        return Stream(self._host, connect, words, framing, registers=not self._live.is_in_process)
+        return Stream(self._host, connect, words, framing)
 
     def interact(self, command: Command) -> Result:
         """The result of a command that takes over this program's terminal, where its output goes."""

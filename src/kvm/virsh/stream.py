@@ -2,8 +2,11 @@
 
 A thread reads what comes at once, however slow the one is for whom it is: a virsh that cannot write does not answer
 libvirtd either, and loses its connection. virsh does not say when it has begun to listen. Its libvirt can: it is asked
-to note its conversation with libvirtd on standard error, and the answer to its registration is in there. These notes
-also end a virsh whose reader was killed: the next sign of life from libvirtd, in seconds, has nowhere to be noted.
+to log its calls to libvirtd on standard error, and the reply to its registration is among them. This log also ends a
+virsh whose reader was killed: the next sign of life from libvirtd, in seconds, cannot be written anywhere.
+
+A driver inside virsh (``test:``) calls no libvirtd, so nothing is logged, and nothing delays its registration. Which of
+the two it is shows when virsh has connected, which it says itself: before it listens, it prints its URI and a sentinel.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import unix
-from kvm.errors import CommandTimeoutError, ConnectionLostError, KvmError
+from kvm.errors import CommandTimeoutError, ConnectionLostError, KvmError, NotSupportedError
 from kvm.virsh import prompt
 from kvm.virsh.command import failure
 from kvm.virsh.process import as_virsh_wants, no_virsh
+from kvm.virsh.prompt import new_token
 from unix.process import Process, TimeoutExpired
 from unix.result import Result
 
@@ -34,6 +38,9 @@ ENVIRONMENT = {
 """Has libvirt note, on standard error, which calls were made and answered: their numbers, not what was in them."""
 
 _NOTE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: \d+: \w+ : ")
+_CALL = b": RPC_CLIENT_"
+"""What is in every note of a call to libvirtd."""
+
 _ANSWERED = re.compile(rb"RPC_CLIENT_MSG_RX: .* prog=(\d+) vers=\d+ proc=(\d+) type=1 ")
 
 _KIND = re.compile(rb"[a-z0-9-]+")
@@ -54,8 +61,11 @@ _NOT_THERE = (b"error: failed to get ", b"error: Could not find ")
 _QUIET = 50
 """Milliseconds of silence after which a record whose end cannot be told is taken for whole."""
 
-_MUTE = 2.0
-"""Seconds until a virsh whose libvirt notes nothing is taken to listen."""
+_IN_DAEMON = re.compile(rb"(qemu|xen|lxc|ch|bhyve)(\+\w+)?://[^/?#]*/(?!embed\b)")
+"""The URIs of drivers that are never inside virsh."""
+
+_REFUSED = 0.1
+"""Seconds in which a driver inside virsh that has no events says so."""
 
 _CHUNK = 1 << 16
 
@@ -76,35 +86,41 @@ class Stream:
     there, or when all that came before it has been taken. It may be closed by any thread.
     """
 
-    def __init__(
-        self, host: unix.Host, connect: Sequence[str], words: Sequence[str], framing: Framing, *, registers: bool
-    ) -> None:
+    def __init__(self, host: unix.Host, connect: Sequence[str], words: Sequence[str], framing: Framing) -> None:
         self._host = host
         self._words = words
         self._framing = framing
         self._records: deque[str] = deque()
         self._changed = threading.Condition()
         self._failure: KvmError | None = None
-        self._is_over = self._is_closed = self._is_registered = self._is_broken = self._has_noted = False
+        self._is_over = self._is_closed = self._is_connected = self._is_registered = self._is_broken = False
+        self._calls_daemon = False
+        self._uri = b""
+        self._sentinel = new_token()
         self._kinds = self._answers = 0
         self._to_register: int | None = 1
         self._record: list[str] = []
         self._grumbled: list[bytes] = []
         self._owner = os.getpid()
-        listen = [*words]
+        before = ["uri", f"echo --err {self._sentinel}"]
         if "--all" in words:  # so many registrations as there are kinds, which virsh tells before it listens
             self._to_register = None
-            listen = [f"{words[0]} --list; {' '.join(map(prompt.quoted, words))}"]
-        self._process = _start(host, ["virsh", *connect, *listen])
-        self._wake, self._waker = os.pipe()
+            before.append(f"{words[0]} --list")
+        script = "; ".join([*before, " ".join(map(prompt.quoted, words))])
+        with contextlib.ExitStack() as undo:
+            reading, writing = os.pipe()
+            self._wake, self._waker = (undo.enter_context(open(*end, 0)) for end in ((reading, "rb"), (writing, "wb")))
+            self._process = _start(host, ["virsh", *connect, script])
+            undo.pop_all()  # ended with the process from here on
+        if self._process.stdin and self._process.stderr:
+            self._process.stdin.close()  # a question for credentials has no answer here
         self._thread = threading.Thread(target=self._follow, name=f"virsh {words[0]}", daemon=True)
-        self._thread.start()
-        if registers:
-            try:
-                self._await_registration()
-            except BaseException:
-                self.close()
-                raise
+        try:
+            self._thread.start()
+            self._await_registration()
+        except BaseException:
+            self.close()
+            raise
 
     def take(self, deadline: float | None) -> str | None:
         """The next record; None if there is none by `deadline`, or any more because the stream was closed."""
@@ -130,26 +146,37 @@ class Stream:
                 return
             self._is_closed = True
             self._changed.notify_all()
-        with contextlib.suppress(OSError):
-            os.write(self._waker, b"x")
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+            if not self._waker.closed:  # by the thread, under this lock
+                self._waker.write(b"x")
+        if self._thread not in threading.enumerate():  # it has ended, or there could be none
+            self._end()
+        elif threading.current_thread() is not self._thread:
+            with contextlib.suppress(RuntimeError):  # a Ctrl-C came before it ran
+                self._thread.join()
 
     def _await_registration(self) -> None:
+        """Wait until virsh listens. `CommandTimeoutError`, or the error with which it has ended."""
         timeout = self._host.time_limit()
-        begun = time.monotonic()
         with self._changed:
-            while not self._is_registered and not self._is_over:
-                waited = time.monotonic() - begun
-                if timeout is not None and waited > timeout:
-                    raise CommandTimeoutError(
-                        f"virsh {self._words[0]}: it did not listen within {timeout:g} s", command=self._words
-                    )
-                if not self._has_noted and waited > _MUTE:
-                    return
-                self._changed.wait(0.1)
+            if not self._changed.wait_for(lambda: self._is_registered or self._is_inside or self._is_over, timeout):
+                raise CommandTimeoutError(
+                    f"virsh {self._words[0]}: it did not listen within {timeout:g} s", command=self._words
+                )
+            if self._is_inside:
+                self._changed.wait_for(lambda: self._is_over, _REFUSED)
+            if self._is_inside and _IN_DAEMON.match(self._uri):
+                raise NotSupportedError(
+                    f"virsh {self._words[0]}: libvirt's client on {self._host} does not log its calls, so it cannot be "
+                    "known when it listens",
+                    command=self._words,
+                )
             if self._failure and not self._is_registered:
                 raise self._failure
+
+    @property
+    def _is_inside(self) -> bool:
+        """Whether the driver is inside virsh: it has connected without a call."""
+        return self._is_connected and not self._calls_daemon
 
     # -- what the thread does
 
@@ -165,15 +192,20 @@ class Stream:
                 self._failure = why or ConnectionLostError(f"virsh {self._words[0]}: it was given up")
                 self._is_over = True
                 self._changed.notify_all()
-            with contextlib.suppress(unix.UnixError):
-                self._process.end()
-            os.close(self._wake)
-            os.close(self._waker)
+            self._end()
+
+    def _end(self) -> None:
+        """End virsh, and close the pipe that wakes the thread. Only the thread does this, if there is one."""
+        with contextlib.suppress(unix.UnixError):
+            self._process.end()
+        self._wake.close()
+        with self._changed:
+            self._waker.close()
 
     def _read_all(self) -> KvmError | None:
         """Read until virsh ends; why it did, or None if it is to end."""
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        poll, wake = select.poll(), self._wake.fileno()
+        poll.register(wake, select.POLLIN)
         outputs: dict[int, _Lines] = {}
         if self._process.stdout:
             outputs[self._process.stdout.fileno()] = _Lines(self._printed)
@@ -186,7 +218,7 @@ class Stream:
             if not ready:
                 self._end_record()
             for descriptor, _ in ready:
-                if descriptor == self._wake:
+                if descriptor == wake:
                     return None
                 try:
                     data = os.read(descriptor, _CHUNK)
@@ -211,6 +243,8 @@ class Stream:
             self._record.append(_text(line))
         elif _NOTE.match(line) or line.startswith(b"error: "):  # on a terminal both outputs are one
             self._noted(line)
+        elif not self._uri:
+            self._uri = line
         elif self._to_register is None:
             if _KIND.fullmatch(line):
                 self._kinds += 1
@@ -222,12 +256,16 @@ class Stream:
 
     def _noted(self, line: bytes) -> None:
         """Take a line from standard error."""
-        if not _NOTE.match(line):
+        if line == f"error: {self._sentinel}".encode():
+            with self._changed:
+                self._is_connected = True
+                self._changed.notify_all()
+        elif not _NOTE.match(line):
             self._grumbled.append(line)
             missing = not self._is_registered and line.startswith(_NOT_THERE)
             self._is_broken = self._is_broken or missing or line.startswith(_DISCONNECTED)
         elif not self._is_registered:
-            self._has_noted = True
+            self._calls_daemon = self._calls_daemon or _CALL in line
             answered = _ANSWERED.search(line)
             if answered and (answered[1], answered[2]) in _REGISTRATIONS:
                 self._answers += 1

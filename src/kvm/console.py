@@ -10,8 +10,11 @@ import contextlib
 import os
 import re
 import select
+import socket
+import threading
 import time
 import weakref
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -44,7 +47,8 @@ class Console:
     """A connection to a console or another character device of a guest.
 
     It is a context manager; `fileno` makes it usable by others, such as ``pexpect.fdpexpect.fdspawn``, as long as it is
-    only used through them. Several may not use it at once.
+    only used through them. It is used by one thread at a time, and may be closed by any: then a `read` that waits in
+    another thread returns what it has, which is nothing.
     """
 
     def __init__(self, process: Process, words: list[str], timeout: float | None) -> None:
@@ -52,9 +56,12 @@ class Console:
         self._process = process
         self._words = words
         self._descriptor = process.stdin.fileno()
+        self._using = threading.RLock()  # held to use the descriptor, and to close it
+        self._waking = threading.RLock()  # held to wake who uses it
+        self._wake, self._waker = socket.socketpair()
         self._unread = b""
         self._has_ended = False
-        self._close = weakref.finalize(self, _end, process, os.getpid())
+        self._close = weakref.finalize(self, _close, process, (self._wake, self._waker), os.getpid())
         os.set_blocking(self._descriptor, False)
         try:
             self._connect(timeout)
@@ -63,7 +70,9 @@ class Console:
             raise
 
     def fileno(self) -> int:
-        """The descriptor of the terminal that virsh is on."""
+        """The descriptor of the terminal that virsh is on. `ValueError` once it is closed."""
+        if self.closed:
+            raise ValueError("I/O operation on a closed console")
         return self._descriptor
 
     @property
@@ -76,10 +85,11 @@ class Console:
 
         `CommandTimeoutError` if nothing comes within `timeout` seconds.
         """
-        if not self._unread and not self._has_ended:
-            self._fill(_deadline(timeout), timeout)
-        data, self._unread = self._unread[:size], self._unread[size:]
-        return data
+        with self._using:
+            if not self._unread and not self._has_ended:
+                self._fill(_deadline(timeout), timeout)
+            data, self._unread = self._unread[:size], self._unread[size:]
+            return data
 
     def read_until(self, pattern: bytes | re.Pattern[bytes], timeout: float | None = None) -> bytes:
         """Read up to the end of the first match of `pattern`: bytes as they are, or a compiled regular expression.
@@ -89,16 +99,17 @@ class Console:
         """
         compiled = re.compile(re.escape(pattern)) if isinstance(pattern, bytes) else pattern
         deadline = _deadline(timeout)
-        while (found := compiled.search(self._unread)) is None:
-            if self._has_ended:
-                raise ConnectionLostError(
-                    f"virsh {self._words[0]}: the connection has ended before {compiled.pattern!r} came; the last of "
-                    f"what came is {self._unread[-200:]!r}",
-                    command=self._words,
-                )
-            self._fill(deadline, timeout)
-        data, self._unread = self._unread[: found.end()], self._unread[found.end() :]
-        return data
+        with self._using:
+            while (found := compiled.search(self._unread)) is None:
+                if self._has_ended:
+                    raise ConnectionLostError(
+                        f"virsh {self._words[0]}: the connection has ended before {compiled.pattern!r} came; the last "
+                        f"of what came is {self._unread[-200:]!r}",
+                        command=self._words,
+                    )
+                self._fill(deadline, timeout)
+            data, self._unread = self._unread[: found.end()], self._unread[found.end() :]
+            return data
 
     def write(self, data: bytes, timeout: float | None = None) -> None:
         """Have the guest read `data`; what it writes meanwhile is kept for `read`.
@@ -109,15 +120,16 @@ class Console:
         if b"\xff" in data:
             raise InvalidArgumentError(f"virsh {self._words[0]}: the byte 0xff would end the connection")
         deadline, left = _deadline(timeout), memoryview(data)
-        while left:
-            if self._has_ended:
-                raise ConnectionLostError(f"virsh {self._words[0]}: the connection has ended", command=self._words)
-            ready = self._poll(select.POLLIN | select.POLLOUT, deadline, timeout)
-            if ready & ~select.POLLOUT:
-                self._fill(deadline, timeout)
-            else:
-                with contextlib.suppress(OSError):  # that it has ended is told by reading
-                    left = left[os.write(self._descriptor, left[:1024]) :]
+        with self._using:
+            while left:
+                if self._has_ended:
+                    raise ConnectionLostError(f"virsh {self._words[0]}: the connection has ended", command=self._words)
+                ready = self._poll(select.POLLIN | select.POLLOUT, deadline, timeout)
+                if ready & ~select.POLLOUT:
+                    self._fill(deadline, timeout)
+                elif ready:
+                    with contextlib.suppress(OSError):  # that it has ended is told by reading
+                        left = left[os.write(self._descriptor, left[:1024]) :]
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +142,11 @@ class Console:
     def close(self) -> None:
         """End the connection, and virsh. The guest goes on."""
         self._has_ended = True
-        self._close()
+        with self._waking:
+            if not self.closed:
+                self._waker.shutdown(socket.SHUT_WR)
+        with self._using, self._waking:
+            self._close()
 
     def _connect(self, timeout: float | None) -> None:
         """Read what virsh says itself, up to where the guest may begin, and not a byte more."""
@@ -158,20 +174,23 @@ class Console:
 
     def _fill(self, deadline: float | None, timeout: float | None) -> None:
         """Wait for something to read, and keep it."""
-        self._poll(select.POLLIN, deadline, timeout)
+        if not self._poll(select.POLLIN, deadline, timeout):
+            return
         data = self._read(_CHUNK)
         self._unread += data
         self._has_ended = self._has_ended or not data
 
     def _poll(self, events: int, deadline: float | None, timeout: float | None) -> int:
+        """Wait for one of `events` of the terminal; those that there are, none if it is to be closed."""
         poll = select.poll()
         poll.register(self._descriptor, events)
+        poll.register(self._wake, select.POLLIN)
         ready = poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000)
         if not ready:
             raise CommandTimeoutError(
                 f"virsh {self._words[0]}: nothing has come within {timeout:g} s", command=self._words
             )
-        return ready[0][1]
+        return 0 if self._has_ended else ready[0][1]
 
     def _read(self, size: int) -> bytes:
         """What there is to read; nothing at the end, which a terminal shows as an error."""
@@ -183,6 +202,12 @@ class Console:
 
 def _deadline(timeout: float | None) -> float | None:
     return None if timeout is None else time.monotonic() + timeout
+
+
+def _close(process: Process, waking: Iterable[socket.socket], owner: int) -> None:
+    _end(process, owner)
+    for each in waking:
+        each.close()
 
 
 def _end(process: Process, owner: int) -> int:

@@ -69,13 +69,14 @@ class Connection:
         self._late: list[threading.Thread] = []
         self._last_words: list[str] = []
         self._telling = threading.Lock()
+        self._closing = threading.Lock()  # held, and never for long, to read from the files below and to close them
         self._socket = os.path.join(ssh.private_directory(), secrets.token_hex(4))
         deadline = time.monotonic() + destination.timeout
         mark = secrets.token_hex(8)
         with ssh.askpass(password) as (env, is_for), contextlib.ExitStack() as made:
             self._said = made.enter_context(tempfile.TemporaryFile())
             self._master = ssh.start_master(destination, self._socket, env, self._said.fileno())
-            self._end = weakref.finalize(self, _end, self._master, self._said, os.getpid())
+            self._end = weakref.finalize(self, _end, self._master, self._said, self._closing, os.getpid())
             made.pop_all()  # closed with the connection from here on
             is_for(self._master.pid)
             try:
@@ -103,7 +104,8 @@ class Connection:
     @property
     def is_alive(self) -> bool:
         """Whether ssh and the keeper at its other end are there."""
-        return self._master.poll() is None and not _has_ended(self._master.stdout)
+        with self._closing:
+            return self._master.poll() is None and not _has_ended(self._master.stdout)
 
     @property
     def has_ended_all(self) -> bool:
@@ -119,8 +121,7 @@ class Connection:
 
     def lost(self) -> ConnectionLostError:
         """The error that tells how the connection was lost."""
-        with self._telling:
-            said = self._ssh_said()
+        said = self._ssh_said()
         said = [line for line in said if not line.startswith(("Warning: ", "mux_"))]
         return ConnectionLostError(
             f"lost the connection to {self.destination}: "
@@ -280,10 +281,11 @@ class Connection:
 
     def _ssh_said(self) -> list[str]:
         """What ssh has said; once connected only what it has said since, not what the host greets with."""
-        if self._said.closed:
-            return self._last_words
-        size = os.fstat(self._said.fileno()).st_size
-        said = os.pread(self._said.fileno(), _CHUNK, max(size - _CHUNK, self._said_before))
+        with self._closing:
+            if self._said.closed:
+                return self._last_words
+            size = os.fstat(self._said.fileno()).st_size
+            said = os.pread(self._said.fileno(), _CHUNK, max(size - _CHUNK, self._said_before))
         return [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
 
 
@@ -392,7 +394,8 @@ class RemoteProcess(Process):
         try:
             return self.wait()
         finally:
-            self._session.close()
+            with self._waiting:  # who waits in another thread has been woken by now, and leaves
+                self._session.close()
 
     def go_on(self) -> None:
         """Send the process the signal USR1."""
@@ -435,6 +438,7 @@ class _Session:
     def __init__(self, path: str, deadline: float | None) -> None:
         self._unread = bytearray()
         self.status: int | None = None
+        self._closing = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         theirs: list[int] = []
         ours: list[IO[bytes]] = []
@@ -477,12 +481,14 @@ class _Session:
         return 255 if self.status is None else self.status
 
     def leave(self) -> None:
-        """Leave the session, whatever goes on in it; who waits for its end has no longer to."""
-        with contextlib.suppress(OSError):
+        """Leave the session, whatever goes on in it; who waits for its end has no longer to. For any thread."""
+        with self._closing, contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._socket.close()
+        """Close the socket, for whose messages nobody waits any more."""
+        with self._closing:
+            self._socket.close()
 
     def _open(self, deadline: float | None) -> None:
         while True:
@@ -586,23 +592,24 @@ def _has_ended(pipe: IO[bytes] | None) -> bool:
     if pipe is None or pipe.closed:
         return True
     try:
-        while os.read(pipe.fileno(), _CHUNK):
-            pass
+        return not os.read(pipe.fileno(), _CHUNK)
     except BlockingIOError:
         return False
-    return True
 
 
 _leaving: list[LocalProcess] = []
 """The masters that are on their way out; somebody has to take note of their ends."""
 
 
-def _end(master: LocalProcess, said: IO[bytes], owner: int) -> None:
+def _end(master: LocalProcess, said: IO[bytes], closing: threading.Lock, owner: int) -> None:
     """Close the keeper's input, also where a Connection was dropped: it ends all there, and the master follows."""
     if os.getpid() == owner:
         with contextlib.suppress(OSError):
+            if master.stdin:
+                master.stdin.close()
+        with closing:
             master.close_pipes()
-        said.close()
+            said.close()
         _leaving[:] = [each for each in (*_leaving, master) if each.poll() is None]
 
 

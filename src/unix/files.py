@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import threading
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
@@ -211,6 +212,7 @@ class _Writing(io.RawIOBase):
         self._process = process
         self._path = path
         self._size = 0
+        self._writing = threading.RLock()  # held to write to the process and to close its input
         try:
             self._is_beside = self._told() != ""
         except BaseException:
@@ -223,17 +225,24 @@ class _Writing(io.RawIOBase):
     def write(self, data: ReadableBuffer) -> int:
         view = memoryview(data).cast("B")
         left = view
-        try:
-            while left:
-                left = left[os.write(cast(IO[bytes], self._process.stdin).fileno(), left[: 1 << 20]) :]
-        except BrokenPipeError:
-            super().close()
-            _check(self._process, self._path)
-            raise
-        self._size += len(view)
+        with self._writing:
+            if self.closed:
+                raise ValueError("I/O operation on closed file")
+            try:
+                while left:
+                    left = left[os.write(cast(IO[bytes], self._process.stdin).fileno(), left[: 1 << 20]) :]
+            except BrokenPipeError:
+                super().close()
+                _check(self._process, self._path)
+                raise
+            self._size += len(view)
         return len(view)
 
     def close(self) -> None:
+        with self._writing:
+            self._finish()
+
+    def _finish(self) -> None:
         if self.closed:
             return
         super().close()
@@ -260,9 +269,10 @@ class _Writing(io.RawIOBase):
         self._discard()  # nobody has closed it, so nobody knows that it is complete
 
     def _discard(self) -> None:
-        if not self.closed:
-            super().close()
-            self._process.end(_TIME_TO_REMOVE)
+        with self._writing:
+            if not self.closed:
+                super().close()
+                self._process.end(_TIME_TO_REMOVE)
 
     def _told(self) -> str:
         """What the process says up to a NUL."""

@@ -8,7 +8,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, cast
 
@@ -90,8 +90,7 @@ class OneProcessEach:
 
     def transfer(self, words: Sequence[str], transfer: Transfer, *, reads: bool) -> Result:
         """Run virsh with the words of a command that transfers a file; does the command only read?"""
-        with transfer.opened():
-            descriptor = transfer.descriptor if self._is_here() else None
+        with transfer.opened(), transfer.descriptor() if self._is_here() else nullcontext() as descriptor:
 
             def run(argv: Sequence[str]) -> Result:
                 argv = ["virsh", "--quiet", *argv[1:]] if words[0] in manners.QUIET else argv

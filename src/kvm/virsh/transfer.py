@@ -12,7 +12,7 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import BinaryIO, Protocol, cast
 
 from kvm.errors import InvalidArgumentError
@@ -101,11 +101,18 @@ class Transfer(ABC):
         """The words of a command, for which the file is at `path`."""
         return [f"--file={path}" if word == f"--file={self.place}" else word for word in words]
 
-    @property
-    def descriptor(self) -> int | None:
-        """The descriptor of the file, if virsh may have the file itself."""
-        descriptor = _regular(self._file, self.method)
-        if descriptor is None or not self._is_whole(descriptor):
+    @contextmanager
+    def descriptor(self) -> Iterator[int | None]:
+        """For the duration of a block: a descriptor of the file, of our own, if virsh may have the file itself."""
+        with ExitStack() as held:
+            yield self._own_descriptor(held)
+
+    def _own_descriptor(self, held: ExitStack) -> int | None:
+        if _regular(self._file, self.method) is None:
+            return None
+        # whose file it is may close it, and open another one with its number
+        descriptor = held.enter_context(io.FileIO(os.dup(self._file.fileno()), "rb")).fileno()
+        if not self._is_whole(descriptor):
             return None
         may_open = os.access(f"/proc/self/fd/{descriptor}", os.R_OK if self.method == "read" else os.W_OK)
         return descriptor if may_open else None

@@ -113,9 +113,9 @@ def test_what_cannot_be_saved_or_restored_says_why(hypervisor: Hypervisor, tmp_p
     domain = hypervisor.domain
     with pytest.raises(NotFoundError):
         domain.save("nobody", tmp_path / "state")
-    with pytest.raises(InvalidArgumentError, match="No such file"):
+    with pytest.raises(NotFoundError, match="No such file"):
         domain.restore(tmp_path / "none")
-    with pytest.raises(InvalidArgumentError, match="No such file"):
+    with pytest.raises(NotFoundError, match="No such file"):
         domain.save_conf(tmp_path / "none")
     (tmp_path / "text").write_text("text" * 100)
     with pytest.raises(KvmError, match="magic is incorrect"):

@@ -140,13 +140,15 @@ def to_xml(tag: str, conf: Mapping[str, Any] | str | bool, *, validate: bool = F
 
     Beside what `from_xml` gives (its whole document as well, if `tag` is the root of one of libvirt's), numbers are
     written as such, True as an attribute is ``yes`` and as an element is empty, False as an attribute is ``no``, and
-    what is None, and an element that is False, is left out. An element that is a `Quantity` gets its unit:
-    ``<memory unit='b'>``. The prefixes of libvirt's own namespaces, as ``qemu:``, need not be declared.
+    what is None, and an element that is False, is left out. A `Quantity`, or a text with a unit as ``'128 MiB'``, is
+    written in the unit that libvirt has at its place: ``<memory unit='b'>134217728</memory>``,
+    ``<model vram='131072'/>``. The prefixes of libvirt's own namespaces, as ``qemu:``, need not be declared.
 
     With `validate` it is held against libvirt's own schema, where that is installed on this machine (otherwise
     `NotSupportedError` says which package has it). The hypervisor does so with ``validate=True`` of `define`.
 
-    `InvalidArgumentError` for what XML cannot hold, or the schema does not allow; it names the element and says why.
+    `InvalidArgumentError` for what XML cannot hold, for a `Quantity` where no unit is known, of another dimension or
+    not a whole number of the unit there, and for what the schema does not allow; it names the element and says why.
     """
     if isinstance(conf, Mapping) and tag in document_roots().below:
         conf = _without_tag(tag, conf)

@@ -18,6 +18,7 @@ from typing import NoReturn, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError
 from kvm.values import Quantity
+from kvm.xmlunits import with_units
 
 NAMESPACES = {
     **{name: f"http://libvirt.org/schemas/domain/{name}/1.0" for name in ("bhyve", "lxc", "qemu", "vmware", "xen")},
@@ -50,7 +51,7 @@ def write(tag: str, value: object, line: str = "\n", scope: _Scope = MappingProx
     """
     parts: list[str] = []
     try:
-        _element(parts, tag, value, line, scope)
+        _element(parts, tag, with_units(tag, value), line, scope)
     except InvalidArgumentError:
         raise
     except ValueError as error:  # an int of thousands of digits
@@ -64,8 +65,6 @@ def write(tag: str, value: object, line: str = "\n", scope: _Scope = MappingProx
 
 def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope) -> None:
     """Write one element; `line` begins a new line at its indentation, or is empty inside of text."""
-    if isinstance(value, Quantity):
-        value = {"@unit": "b", "#text": value}
     if not isinstance(value, Mapping):
         name, declared = _name(tag, tag, scope)
         text = "" if value is True else _escaped(value, tag, _SPECIAL)
@@ -83,9 +82,7 @@ def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope
                 if key == "@xmlns" or key[:7] == "@xmlns:":
                     namespaces[key[7:]] = _namespace(key, content, tag)
         elif key == "#text":
-            text = _text(tag, value)
-            if isinstance(content, Quantity) and value.get("@unit") is None:
-                attributes.append(("unit", "b"))
+            text = "" if content is None else _escaped(content, tag, _SPECIAL)
         elif key == "#content":
             mixed = content
         elif key == "#order":
@@ -182,14 +179,6 @@ def _namespace(key: str, uri: object, tag: str) -> str:
     return str.__str__(cast(str, uri))
 
 
-def _text(tag: str, value: Mapping[str, object]) -> str:
-    """The text that is beside attributes and children."""
-    text = value.get("#text")
-    if isinstance(text, Quantity) and value.get("@unit") not in (None, "b", "bytes", "byte"):
-        _refuse(tag, f"a Quantity is in bytes, but its unit is given as {value['@unit']!r}; give the unit 'b'")
-    return "" if text is None else _escaped(text, tag, _SPECIAL)
-
-
 def _name(name: str, tag: str, scope: _Scope, *, of_attribute: bool = False) -> tuple[str, dict[str, str]]:
     """The name as it is written, and the namespace that has to be declared for it."""
     if _is_name(name):
@@ -245,6 +234,8 @@ def _escaped(value: object, tag: str, special: re.Pattern[str]) -> str:
     elif isinstance(value, bool):
         return "yes" if value else "no"
     elif isinstance(value, int):
+        if isinstance(value, Quantity) and value.dimension is not None:
+            _refuse(tag, f"no unit is known here for {str(value)!r}; give a plain number, in the unit that libvirt has")
         return str(int(value))
     elif isinstance(value, float) and math.isfinite(value):
         return float.__repr__(value)

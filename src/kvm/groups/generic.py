@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overload
 
-from kvm import text, xml
+from kvm import text, units, xml
 from kvm.errors import InvalidArgumentError
 from kvm.groups.group import Group
 from kvm.values import Quantity
-from kvm.virsh import units
 from kvm.virsh.command import Command
 from kvm.virsh.plan import answering
 from unix.result import Result

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack, overload
 
-from kvm import table, text, xml
+from kvm import table, text, units, xml
 from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
-from kvm.virsh import units
 from kvm.virsh.command import Command, failure
 from kvm.virsh.jobs import Cancel, Copy, Job
 from kvm.virsh.jobs import Progress as JobProgress

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kvm import errors
 from kvm.errors import InvalidArgumentError, KvmError, NotSupportedError
+from kvm.units import converted
 from kvm.values import Quantity
 from kvm.virsh import manners, units
 from kvm.virsh.commands_generated import COMMANDS
@@ -88,7 +89,7 @@ def _word(command: str, option: str, value: object) -> str:
     if isinstance(value, str | int | float) and (unit := units.unit_of(command, option)):
         return units.word(command, option, value, unit)
     if isinstance(value, Quantity):
-        return str(units.converted(f"virsh {command}: --{option}", value, None))
+        return str(converted(f"virsh {command}: --{option}", value, None))
     if not isinstance(value, str | int | float | os.PathLike):
         from kvm.virsh.transfer import Transfer
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, overload
 
-from kvm import table, text, xml
+from kvm import table, text, units, xml
 from kvm.errors import NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
-from kvm.virsh import units
 from kvm.virsh.jobs import Cancel, Job, Progress
 from unix.result import Result
 

@@ -11,11 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, overload
 
-from kvm import table, text, xml
+from kvm import table, text, units, xml
 from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
-from kvm.virsh import units
 from unix.result import Result
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NotRequired, TypedDict, Unpack, overload
 
-from kvm import text
+from kvm import text, units
 from kvm.groups.domain.affected import Affected
 from kvm.groups.group import Group
-from kvm.virsh import units
 from unix.result import Result
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import unix
+from kvm.cached import cached_property
 from kvm.errors import InvalidArgumentError
-from kvm.groups.groups import Groups, is_group
+from kvm.groups.groups import Groups
 from unix.controls import is_bool
 from unix.words import command_line
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 D = TypeVar("D")
-
-_making = allocate_lock()
 
 _KNOWN = {"parse": unix.Control(False, is_bool, "True or False")}
 
@@ -70,14 +67,15 @@ class Hypervisor(unix.Wrapper, Groups):
         self._check = check
         self._sessions = sessions
         self._idle = idle
-        self._runner: Runner | None = None
 
     def __repr__(self) -> str:
         return f"Hypervisor({self.host!r}, {self.uri!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        kept = {name: value for name, value in super().__getstate__().items() if not is_group(name)}
-        return {**kept, "_runner": None}
+        state = super().__getstate__().items()
+        return {
+            name: value for name, value in state if not isinstance(getattr(type(self), name, None), cached_property)
+        }
 
     def __enter__(self) -> Self:
         return self
@@ -91,18 +89,15 @@ class Hypervisor(unix.Wrapper, Groups):
 
     def close(self) -> None:
         """End the live virshes; the next command starts one. What a ``test:`` hypervisor was is gone then."""
-        if self._runner:
-            self._runner.close()
+        if "_virsh" in vars(self):
+            self._virsh.close()
 
-    @property
+    @cached_property
     def _virsh(self) -> Runner:
         """What runs the commands; made for the first of them, and only once: it may have a hypervisor in it."""
-        if self._runner is None:
-            from kvm.virsh.runner import Runner
+        from kvm.virsh.runner import Runner
 
-            with _making:
-                self._runner = self._runner or Runner(self.host, self.uri, sessions=self._sessions, idle=self._idle)
-        return self._runner
+        return Runner(self.host, self.uri, sessions=self._sessions, idle=self._idle)
 
     @cached_property
     def image(self) -> Image:

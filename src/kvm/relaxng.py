@@ -12,10 +12,12 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, cached_property
+from functools import cache
 from typing import NamedTuple, TypeAlias
 
 from lxml import etree
+
+from kvm.cached import cached_property
 
 Element: TypeAlias = "etree._Element"
 

@@ -31,6 +31,16 @@ _lock = threading.Lock()
 """A validator keeps what it said last, and patterns are told apart by identity: one thread at a time."""
 
 
+def _start_anew() -> None:
+    """In a forked child: another thread of the parent may have held the lock, and been using the validators."""
+    global _lock
+    _lock = threading.Lock()
+    _schema.cache_clear()
+
+
+os.register_at_fork(after_in_child=_start_anew)
+
+
 def check(element: etree._Element) -> None:
     """Hold a document against the schema for its root's tag; devices of domains have schemas as well.
 

@@ -80,6 +80,9 @@ def _parser(encoding: str | None) -> etree.XMLParser[etree._Element]:
     )
 
 
+os.register_at_fork(after_in_child=_parser.cache_clear)  # another thread of the parent may hold a parser's lock
+
+
 def parse(text: str | bytes) -> etree._Element:
     """The root element of a document. `InvalidArgumentError` if it is not well-formed, or has a DTD."""
     from lxml import etree

@@ -3,6 +3,7 @@ runs is up to the caller that the group is bound to."""
 
 from __future__ import annotations
 
+import os
 from _thread import RLock
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -33,6 +34,9 @@ def _editing() -> WeakKeyDictionary[Caller, AbstractContextManager[object]]:
     from weakref import WeakKeyDictionary
 
     return WeakKeyDictionary()
+
+
+os.register_at_fork(after_in_child=_editing.cache_clear)  # another thread of the parent may hold a lock
 
 
 class _Care(TypedDict):

@@ -5,9 +5,9 @@ A group's module is loaded when the group is first asked for, so that `import kv
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
+from kvm.cached import cached_property
 from kvm.groups.caller import Caller
 
 if TYPE_CHECKING:
@@ -145,8 +145,3 @@ class Groups(Caller):
     def list_networks(self, **options: Unpack[NetListOptions]) -> dict[str, ListedNetwork]:
         """The virtual networks; the same as ``network.list``."""
         return self.network.list(**options)
-
-
-def is_group(attribute: str) -> bool:
-    """Whether an attribute is a group, made when it was asked for."""
-    return isinstance(vars(Groups).get(attribute), cached_property)

@@ -27,18 +27,20 @@ _DIRECTORIES = ("/usr/share/libvirt/schemas", "/usr/local/share/libvirt/schemas"
 _LISTED = 20
 """How many names or values a message lists."""
 
-_lock = threading.Lock()
-"""A validator keeps what it said last, and patterns are told apart by identity: one thread at a time."""
+
+@cache
+def _lock() -> threading.Lock:
+    """A validator keeps its last error, and patterns are compared by identity: one thread at a time."""
+    return threading.Lock()
 
 
-def _start_anew() -> None:
-    """In a forked child: another thread of the parent may have held the lock, and been using the validators."""
-    global _lock
-    _lock = threading.Lock()
+def _forget() -> None:
+    """In a forked child: another thread of the parent may hold the lock, and be using the validators."""
+    _lock.cache_clear()
     _schema.cache_clear()
 
 
-os.register_at_fork(after_in_child=_start_anew)
+os.register_at_fork(after_in_child=_forget)
 
 
 def check(element: etree._Element) -> None:
@@ -47,7 +49,7 @@ def check(element: etree._Element) -> None:
     `InvalidArgumentError` with a sentence that names what is wrong, where that is, and what could be there;
     `NotSupportedError` if there is no such schema on this machine.
     """
-    with _lock:
+    with _lock():
         validator, start = _schema(_directory(), str(element.tag))
         if not validator.validate(element):
             reading = Reading()

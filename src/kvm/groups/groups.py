@@ -145,3 +145,8 @@ class Groups(Caller):
     def list_networks(self, **options: Unpack[NetListOptions]) -> dict[str, ListedNetwork]:
         """The virtual networks; the same as ``network.list``."""
         return self.network.list(**options)
+
+
+def is_group(attribute: str) -> bool:
+    """Whether an attribute is a group, made when it was asked for."""
+    return isinstance(vars(Groups).get(attribute), cached_property)

@@ -1,9 +1,13 @@
 # Everything starts here: `make demo` shows it, `make test` checks it. Each sets up what is missing and says so.
 
 URI ?= test:///default
-export VIRSH
+SUITE ?= bookworm
+ifneq ($(origin AS),command line)  # make's own value is the name of an assembler
+AS = root
+endif
+export VIRSH T
 
-.PHONY: help demo test corpus bench format clean
+.PHONY: help demo test soak corpus fresh bench format clean
 
 help:
 	@echo "make demo              the main job, on libvirt's in-process test hypervisor"
@@ -11,7 +15,10 @@ help:
 	@echo "make test              lint, type check and tests, with a libvirtd of their own"
 	@echo "make test T='-k name'  the same with other arguments for pytest"
 	@echo "make test VIRSH='...'  the same with another virsh, such as 'chroot DIR virsh'"
+	@echo "make soak              the tests that inject faults for minutes"
 	@echo "make corpus            libvirt's own XML documents, some 3,500, there and back, and virt-manager's test host"
+	@echo "make fresh             make demo and make test in an empty root of Debian 12, with nothing of this machine"
+	@echo "make fresh SUITE=trixie AS=user  the same with another release, and as a user who may install nothing"
 	@echo "make bench             speed and memory beside libvirt-python and others"
 	@echo "make format            bring the code into its form"
 	@echo "make clean             remove what the others have made"
@@ -24,10 +31,17 @@ test:
 	@tools/prepare test
 	@tools/check $(T)
 
+soak:
+	@tools/prepare test
+	@tools/check -m soak $(T)
+
 corpus:
 	@tools/prepare test
 	@tools/fetch_corpus
 	@CORPUS=1 tools/check tests/test_corpus.py tests/test_complete.py
+
+fresh:
+	@tools/fresh '$(SUITE)' '$(AS)'
 
 bench:
 	@tools/prepare bench

@@ -6,8 +6,9 @@ import gc
 import os
 import re
 import select
+import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import tinyguest
 import unix
 from kvm import Hypervisor
 from libvirtd import Libvirtd
+from waiting import wait_until
 
 PROMPT = b"tiny# "
 
@@ -36,13 +38,6 @@ def booted(tiny: tinyguest.TinyGuest, libvirtd: Libvirtd) -> Iterator[str]:
         with suppress(kvm.InvalidStateError):
             hypervisor.domain.destroy("console")
         hypervisor.domain.undefine("console")
-
-
-def wait_until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def consoles(uri: str | None) -> list[int]:
@@ -65,17 +60,17 @@ def idle(name: str) -> dict[str, Any]:
 def test_a_program_talks_to_the_guest(hypervisor: Hypervisor, booted: str) -> None:
     with hypervisor.domain.open_console(booted) as console:
         console.write(b"echo $((6 * 7))\n")
-        answer = console.read_until(re.compile(rb"\r\n(\d+)\r\n.*" + PROMPT, re.DOTALL), timeout=20)
+        answer = console.read_until(re.compile(rb"\r\n(\d+)\r\n.*" + PROMPT, re.DOTALL), timeout=60)
         assert b"\r\n42\r\n" in answer
         console.write(b"printf 'a\\377\\000b\\n'; sleep 0.1\n")
-        assert console.read_until(b"a\xff\x00b\r\n", timeout=20)
-        console.read_until(PROMPT, timeout=20)
+        assert console.read_until(b"a\xff\x00b\r\n", timeout=60)
+        console.read_until(PROMPT, timeout=60)
         with pytest.raises(kvm.CommandTimeoutError):
             console.read_until(b"never", timeout=0.2)
         console.write(b"echo one two\n")
-        assert console.read_until(b"\r\n", timeout=20).endswith(b"echo one two\r\n")
-        assert console.read_until(b"one", timeout=20) == b"one"
-        console.read_until(PROMPT, timeout=20)
+        assert console.read_until(b"\r\n", timeout=60).endswith(b"echo one two\r\n")
+        assert console.read_until(b"one", timeout=60) == b"one"
+        console.read_until(PROMPT, timeout=60)
     assert console.closed
     wait_until(lambda: not consoles(hypervisor.uri))
 
@@ -83,11 +78,11 @@ def test_a_program_talks_to_the_guest(hypervisor: Hypervisor, booted: str) -> No
 def test_what_nobody_reads_yet_is_not_lost(hypervisor: Hypervisor, booted: str) -> None:
     with hypervisor.domain.open_console(booted) as console:
         console.write(b"seq 1 3000\n")
-        console.read_until(b"seq 1 3000\r\n", timeout=20)
+        console.read_until(b"seq 1 3000\r\n", timeout=60)
         time.sleep(0.5)
         console.write(b"echo e''nd\n", timeout=20)  # which the guest echoes between the numbers
         printed = console.read_until(b"\nend\r\n", timeout=60).replace(b"\x1b[6n", b"")
-        console.read_until(PROMPT, timeout=20)
+        console.read_until(PROMPT, timeout=60)
     assert re.sub(rb"[^0-9]", b"", printed) == b"".join(b"%d" % number for number in range(1, 3001))
 
 
@@ -96,7 +91,7 @@ def test_the_byte_that_would_end_it_is_not_written(hypervisor: Hypervisor, boote
         with pytest.raises(kvm.InvalidArgumentError):
             console.write(b"\xff")
         console.write(b"\x1d\x03\n")  # Ctrl-] and Ctrl-C are the guest's
-        console.read_until(PROMPT, timeout=20)
+        console.read_until(PROMPT, timeout=60)
 
 
 def test_others_can_use_the_descriptor(hypervisor: Hypervisor, booted: str) -> None:
@@ -104,7 +99,7 @@ def test_others_can_use_the_descriptor(hypervisor: Hypervisor, booted: str) -> N
         os.write(console.fileno(), b"echo by $((1 + 1))\n")
         read = b""
         while b"by 2\r\n" not in read:
-            assert select.select([console.fileno()], [], [], 20)[0]
+            assert select.select([console.fileno()], [], [], 60)[0]
             read += os.read(console.fileno(), 4096)
 
 
@@ -129,11 +124,11 @@ def test_one_is_connected_at_a_time_unless_forced(hypervisor: Hypervisor, booted
             hypervisor.domain.open_console(booted)
         with hypervisor.domain.open_console(booted, force=True) as another:
             with pytest.raises(kvm.ConnectionLostError, match="ended before"):
-                console.read_until(b"never", timeout=20)
+                console.read_until(b"never", timeout=60)
             with pytest.raises(kvm.ConnectionLostError):
                 console.write(b"x")
             another.write(b"\n")
-            another.read_until(PROMPT, timeout=20)
+            another.read_until(PROMPT, timeout=60)
 
 
 def test_what_cannot_be_connected_to_is_an_error(hypervisor: Hypervisor) -> None:
@@ -182,11 +177,11 @@ def test_a_person_gets_the_terminal(hypervisor: Hypervisor, booted: str) -> None
     def until(awaited: bytes) -> None:
         nonlocal seen
         while awaited not in seen:
-            assert select.select([master], [], [], 20)[0], seen
+            assert select.select([master], [], [], 60)[0], seen
             seen += os.read(master, 4096)
 
     until(b"Escape character is ^]")
-    time.sleep(0.3)
+    wait_until(lambda: not termios.tcgetattr(master)[3] & termios.ICANON)
     os.write(master, b"echo $((5 * 5))\n")
     until(b"\r\n25\r\n")
     os.write(master, b"\x1d")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +27,7 @@ from kvm.groups.domain import blocks, devices
 from kvm.groups.domain.devices import BandwidthLimits
 from libvirtd import Libvirtd
 from test_domain import GUEST
+from waiting import wait_until
 
 MAC = "52:54:00:00:00:01"
 OTHER_MAC = "52:54:00:00:00:02"
@@ -476,9 +476,7 @@ def test_an_error_that_stopped_a_guest_is_told(start: Starter, tmp_path: Path) -
     data[l2 : l2 + 8] = (1 << 62 | cluster).to_bytes(8, "big")  # what is not compressed is said to be
     path.write_bytes(data)
     domain = start(paused=False, disk=disk(path, **{"@rerror_policy": "stop"})).domain
-    deadline = time.monotonic() + 30
-    while domain.state("guest") == "running" and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: domain.state("guest") != "running")
     assert domain.state("guest", reason=True) == {"state": "paused", "reason": "I/O error"}
     assert domain.blkerror("guest") == {"vda": "unspecified error"}
 
@@ -523,15 +521,15 @@ def test_a_copy_is_limited_followed_and_taken(start: Starter, tmp_path: Path) ->
         assert limited["bandwidth"] == expected
     assert domain.blockjob("guest", "vda", bandwidth=4096, bytes=True).status
     assert domain.blockjob("guest", "vda", raw=True, info=True)["bandwidth"] == 4096  # type: ignore[index]
-    deadline = time.monotonic() + 10
-    while True:
+
+    def pivots() -> bool:
+        """Whether QEMU went over to the copy; all is copied a moment before it is ready to."""
         try:
-            assert domain.blockjob("guest", "vda", pivot=True)
-        except InvalidStateError:  # all is copied a moment before QEMU is ready to go over
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            break
+            return bool(domain.blockjob("guest", "vda", pivot=True))
+        except InvalidStateError:
+            return False
+
+    wait_until(pivots)
     assert domain.blockjob("guest", "vda", abort=False) is None
     assert domain.blklist("guest")[0]["source"] == copy
     with pytest.raises(InvalidStateError, match="does not have an active block job"):

@@ -90,7 +90,7 @@ def test_what_changes_a_document_in_a_pipeline_may_fail_and_may_ask(test_driver:
     with test_driver.pipeline() as pipe, pytest.raises(ZeroDivisionError):
         pipe.domain.edit("guest", lambda conf: conf.update(vcpu=1 // 0))
         pipe.execute()
-    with test_driver.set_controls(timeout=20), test_driver.pipeline() as pipe:
+    with test_driver.set_controls(timeout=60), test_driver.pipeline() as pipe:
         pipe.domain.edit("guest", lambda conf: conf.update(title=" ".join(sorted(domain.list(all=True)))))
         pipe.execute()
     assert domain.conf("guest")["title"] == "guest test"

@@ -7,8 +7,7 @@ import os
 import re
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from kvm.groups.pool import _EVENTS as OF_POOLS
 from kvm.groups.secret import _EVENTS as OF_SECRETS
 from libvirtd import Libvirtd
 from sshd import Sshd
+from waiting import wait_until
 
 HOSTILE = [
     "a': Started Booted",
@@ -61,13 +61,6 @@ def listeners(uri: str | None) -> list[int]:
             if each.name.isdecimal() and "virsh" in words[0] and f"--connect={uri}" in words:
                 found += [int(each.name)] if any(re.search("(^|; )(net-)?event ", word) for word in words) else []
     return found
-
-
-def wait_until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def events_until(events: Events[Any], kind: str) -> Iterator[Event[Any]]:

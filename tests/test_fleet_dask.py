@@ -18,6 +18,7 @@ import pytest
 import kvm
 from hosts import Hosts
 from sshd import free_port
+from waiting import wait_until
 
 distributed = pytest.importorskip("distributed", reason="pip install 'python-kvm[dask]'")
 
@@ -155,7 +156,7 @@ def test_nothing_is_lost_with_a_worker_that_is_killed(fleet: kvm.Fleet, cluster:
 
 def note_and_wait(directory: Path, hypervisor: kvm.Hypervisor) -> int:
     (directory / f"{Path(str(hypervisor.uri)).stem}-{os.getpid()}").touch()
-    time.sleep(1)
+    wait_until((directory.parent / "killed").exists)
     return os.getpid()
 
 
@@ -167,9 +168,10 @@ def test_a_cluster_that_is_told_so_repeats_nothing(hosts: Hosts, tmp_path: Path)
     try:
         with hosts.fleet(executor=cluster.client.get_executor()) as fleet:
             answers = fleet.select("first").imap(partial(note_and_wait, noted))
-            while not (running := [name.split("-") for name in os.listdir(noted)]):
-                time.sleep(0.01)
+            wait_until(lambda: os.listdir(noted))
+            running = [name.split("-") for name in os.listdir(noted)]
             os.kill(int(running[0][1]), signal.SIGKILL)
+            (tmp_path / "killed").touch()
             told = dict(answers)
         assert isinstance(told[running[0][0]], distributed.KilledWorker)
         asked = [name.split("-")[0] for name in os.listdir(noted)]
@@ -180,8 +182,8 @@ def test_a_cluster_that_is_told_so_repeats_nothing(hosts: Hosts, tmp_path: Path)
 
 def test_a_time_limit_is_kept_by_workers(fleet: kvm.Fleet) -> None:
     few = fleet.select("first")
-    told = few.map(lambda hypervisor: time.sleep(0 if str(hypervisor.uri).endswith("hv01.xml") else 9), timeout=3,
+    told = few.map(lambda hypervisor: time.sleep(0 if str(hypervisor.uri).endswith("hv01.xml") else 15), timeout=6,
                    return_exceptions=True)  # fmt: skip
     assert told["hv01"] is None
-    assert str(told["hv02"]).startswith("hv02: no answer within 3 s")
+    assert str(told["hv02"]).startswith("hv02: no answer within 6 s")
     assert isinstance(told["hv02"], kvm.CommandTimeoutError)

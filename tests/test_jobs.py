@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import unix
 from kvm import CancelledError, CommandTimeoutError, Hypervisor, KvmError
 from kvm.virsh.jobs import Job, OthersJobError, Outside, Watch, has_begun, without_progress
 from libvirtd import Libvirtd
+from waiting import wait_until
 
 MIB = 1024**2
 GUEST = {
@@ -71,20 +71,13 @@ def other() -> Iterator[Hypervisor]:
     daemon.stop()
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @contextmanager
 def set_when(condition: Callable[[], object]) -> Iterator[threading.Event]:
     """An event that is set once the condition holds."""
     event = threading.Event()
 
     def wait() -> None:
-        until(condition)
+        wait_until(condition)
         event.set()
 
     thread = threading.Thread(target=wait)
@@ -165,7 +158,7 @@ def test_an_interrupted_job_is_aborted(guest: Hypervisor, other: Hypervisor, err
         migrate(guest, other, progress=progress)
     assert raised.value is error
     assert "virsh migrate" in error.__notes__[-1]
-    until(lambda: is_as_before(guest, other))
+    wait_until(lambda: is_as_before(guest, other))
 
 
 @here
@@ -198,7 +191,7 @@ def test_the_job_of_somebody_else_is_not_aborted(guest: Hypervisor, other: Hyper
 
     thread = threading.Thread(target=migration)
     thread.start()
-    until(outgoing)
+    wait_until(outgoing)
     cancel = threading.Event()
     timer = threading.Timer(0.3, cancel.set)
     timer.start()

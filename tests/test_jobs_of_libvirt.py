@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from kvm import (
 from kvm.virsh.jobs import conclusion, fraction
 from libvirtd import Libvirtd
 from sshd import Sshd
+from waiting import wait_until
 
 MIB = 1024**2
 
@@ -80,7 +80,7 @@ def slow(directory: Path) -> Iterator[Path]:
     drive = f"driver=throttle,throttle-group=slow,file.driver=qcow2,file.file.filename={image}"
     words = ["qemu-nbd", *limit, "--image-opts", drive, f"--socket={socket}", "--persistent", "--shared=0"]
     server = subprocess.Popen(words)
-    until(socket.exists)
+    wait_until(socket.exists)
     yield socket
     server.kill()
     server.wait()
@@ -211,14 +211,8 @@ def test_a_restored_domain_that_is_cancelled_is_as_it_was_saved(
     assert domain.state(guest) == "running"
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
 def set_when(event: threading.Event, condition: Callable[[], object]) -> None:
-    until(condition)
+    wait_until(condition)
     event.set()
 
 
@@ -325,7 +319,7 @@ def test_what_libvirt_cannot_abort_goes_on_and_is_said_to(hypervisor: Hypervisor
         volume.delete("goes on", pool=pool)  # it was done before
     else:
         pytest.fail("no copy was cancelled")
-    until(lambda: hypervisor.virsh("vol-delete", "goes on", pool=pool)[0])  # which it cannot be while it is made
+    wait_until(lambda: hypervisor.virsh("vol-delete", "goes on", pool=pool)[0])  # which it cannot be while it is made
     assert "goes on" not in hypervisor.list_volumes(pool)
 
     volume.clone("disk", "wiped", pool=pool)

@@ -32,6 +32,7 @@ from kvm.virsh import manners, sessions
 from kvm.virsh.command import Command
 from kvm.virsh.process import OneProcessEach
 from libvirtd import Libvirtd
+from waiting import wait_until
 
 NEWEST = max(
     (Path(__file__).parents[1] / "tools" / "virsh").glob("commands-*.json"),
@@ -81,15 +82,6 @@ def is_alive(virsh: int) -> bool:
     """Whether it is no zombie, which the start of another process would take away."""
     with contextlib.suppress(OSError):
         return "\nState:\tZ" not in Path(f"/proc/{virsh}/status").read_text()
-    return False
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
     return False
 
 
@@ -148,7 +140,7 @@ def test_it_never_outlives_the_program(end: str) -> None:
     ) + {"exit": "", "exception": "raise SystemExit(1)", "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)"}[end]
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stdout
     (virsh,) = map(int, printed.split())
-    assert until(lambda: not Path(f"/proc/{virsh}").exists() or "Z" in Path(f"/proc/{virsh}/stat").read_text().split())
+    wait_until(lambda: not Path(f"/proc/{virsh}").exists() or "Z" in Path(f"/proc/{virsh}/stat").read_text().split())
 
 
 def test_a_forked_child_has_a_virsh_of_its_own(live: Hypervisor) -> None:
@@ -178,7 +170,7 @@ def test_an_unused_virsh_ends_and_the_next_call_starts_another(libvirtd: Libvirt
         hypervisor.generic.uri()
         first = set(virshes()) - before
         assert len(first) == 1
-        assert until(lambda: set(virshes()) == before)
+        wait_until(lambda: set(virshes()) == before)
         hypervisor.generic.uri()
         assert (set(virshes()) - before).isdisjoint(first)
 
@@ -412,10 +404,8 @@ def test_a_command_that_is_not_answered_is_a_timeout_and_the_next_works(libvirtd
         hypervisor.generic.uri()
         (virsh,) = set(virshes()) - before
         os.kill(virsh, signal.SIGSTOP)
-        started = time.monotonic()
         with hypervisor.set_controls(timeout=0.3), pytest.raises(CommandTimeoutError, match=r"within 0\.3 s$"):
             hypervisor.generic.nodeinfo()
-        assert time.monotonic() - started < 5
         assert not Path(f"/proc/{virsh}").exists()
         assert hypervisor.generic.uri() == libvirtd.uri
 
@@ -450,9 +440,9 @@ def test_in_a_pipeline_the_time_is_each_call_s_own(libvirtd: Libvirtd) -> None:
     with Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
         hypervisor.generic.uri()
         started = time.monotonic()
-        with hypervisor.set_controls(timeout=3.5):
-            results = hypervisor._virsh.run([Command("nodecpustats", {"cpu": 0, "percent": True})] * 2)
-        assert time.monotonic() - started > 3.9  # each of them measures for two seconds
+        with hypervisor.set_controls(timeout=5.5):
+            results = hypervisor._virsh.run([Command("nodecpustats", {"cpu": 0, "percent": True})] * 3)
+        assert time.monotonic() - started > 5.9  # each of them measures for two seconds
         assert all(results)
 
 
@@ -471,9 +461,9 @@ def test_a_ctrl_c_loses_no_virsh_s_place_wherever_it_comes(libvirtd: Libvirtd, i
             with contextlib.suppress(KeyboardInterrupt), interrupted_at(number, sessions.__file__):
                 hypervisor.generic.uri()
                 break
-            with hypervisor.set_controls(timeout=20):
+            with hypervisor.set_controls(timeout=60):
                 assert hypervisor.generic.uri() == libvirtd.uri
-            assert until(lambda: sum(map(is_alive, virshes())) == 1)
+            wait_until(lambda: sum(map(is_alive, virshes())) == 1)
     assert number > 15
 
 
@@ -509,7 +499,7 @@ def test_where_no_thread_can_be_started_any_more_virsh_still_answers(
 
     with Hypervisor(unix.Local(), libvirtd.uri, sessions=1) as hypervisor:
         monkeypatch.setattr(threading.Thread, "start", start)
-        with hypervisor.set_controls(timeout=20):
+        with hypervisor.set_controls(timeout=60):
             assert hypervisor.generic.uri() == libvirtd.uri
             assert hypervisor.generic.uri() == libvirtd.uri
 
@@ -597,7 +587,7 @@ def test_a_test_hypervisor_that_is_lost_is_not_asked_again(estate: Estate) -> No
 
 
 @system_only
-@pytest.mark.timeout(180)
+@pytest.mark.soak
 def test_a_minute_of_faults_gives_right_values_or_right_errors_only(daemon: Libvirtd) -> None:
     chance = random.Random(20)
     allowed = (CannotConnectError, ConnectionLostError, CommandTimeoutError)
@@ -627,7 +617,7 @@ def test_a_minute_of_faults_gives_right_values_or_right_errors_only(daemon: Libv
                 continue  # it was gone already
 
     with Hypervisor(unix.Local(timeout=1), daemon.uri) as hypervisor:
-        with hypervisor.set_controls(timeout=30):
+        with hypervisor.set_controls(timeout=60):
             hypervisor.domain.define(guest)
             uuid = hypervisor.domain.uuid("guest")
 
@@ -669,9 +659,9 @@ def test_a_minute_of_faults_gives_right_values_or_right_errors_only(daemon: Libv
         assert failures == []
         assert counts["right"] > 500
         assert counts["error"] > 5
-        with hypervisor.set_controls(timeout=30):
+        with hypervisor.set_controls(timeout=60):
             assert hypervisor.domain.uuid("guest") == uuid
-    assert until(lambda: not [virsh for virsh in virshes() if virsh])
+    wait_until(lambda: not [virsh for virsh in virshes() if virsh])
     assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
@@ -719,7 +709,7 @@ def test_a_session_daemon_that_virsh_starts_has_the_user_s_own_environment() -> 
             environment = Path(f"/proc/{daemon}/environ").read_bytes().split(b"\0")
         os.kill(daemon, signal.SIGTERM)
         assert not [each for each in environment if each.startswith((b"XDG_CACHE_HOME=/dev/null", b"VIRSH_"))]
-        assert until(lambda: not Path(f"/proc/{daemon}").exists() or "Z" in Path(f"/proc/{daemon}/stat").read_text())
+        wait_until(lambda: not Path(f"/proc/{daemon}").exists() or "Z" in Path(f"/proc/{daemon}/stat").read_text())
 
 
 @pytest.mark.skipif(bool(os.environ.get("VIRSH")), reason="a virsh behind another root starts that root's daemon")
@@ -741,4 +731,4 @@ def test_session_daemon_is_found_without_runtime_directory(cache: str, host: uni
         finally:
             if pid.exists():
                 os.kill(int(pid.read_text()), signal.SIGTERM)
-                assert until(lambda: not pid.exists())
+                wait_until(lambda: not pid.exists())

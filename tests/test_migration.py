@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from kvm import Hypervisor, KvmError, NotFoundError, NotSupportedError
 from kvm.events import Events
 from libvirtd import Libvirtd
 from sshd import Sshd, free_port
+from waiting import wait_until
 
 MARK = b"what the guest has written"
 
@@ -177,10 +177,7 @@ def test_a_migration_that_cannot_be_leaves_the_guest_where_it_is(pair: Pair, lis
 
 def test_the_end_of_the_other_libvirtd_leaves_the_guest_where_it_is(pair: Pair, listening: Listening) -> None:
     def kill() -> None:
-        deadline = time.monotonic() + 60
-        while not ((job := pair.here.domain.jobinfo("mover")) and job.get("memory_processed")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: (job := pair.here.domain.jobinfo("mover")) and job.get("memory_processed"))
         listening.down()
 
     killer = threading.Thread(target=kill)

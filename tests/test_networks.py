@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from kvm.groups.network import _description, _leases, _metadata
 from kvm.groups.nwfilter import _bindings, _filters
 from libvirtd import Libvirtd
 from unix.result import Result
+from waiting import wait_until
 
 OWNER = {"name": "guest", "uuid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}
 MAC = "52:54:00:00:00:01"
@@ -335,13 +336,6 @@ def within(daemon: Libvirtd, *command: str) -> str:
     return subprocess.run([*enter, *command], capture_output=True, text=True, check=True).stdout
 
 
-def until(holds: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def leased(hypervisor: Hypervisor, daemon: Libvirtd, tiny: tinyguest.TinyGuest) -> Iterator[str]:
     """A guest that has booted on a NAT network, behind a filter, and waits for an address."""
@@ -361,11 +355,11 @@ def leased(hypervisor: Hypervisor, daemon: Libvirtd, tiny: tinyguest.TinyGuest) 
 
 
 def test_a_guest_has_the_lease_that_its_network_tells_of(hypervisor: Hypervisor, daemon: Libvirtd, leased: str) -> None:
-    until(lambda: hypervisor.network.dhcp_leases("net7"))
+    wait_until(lambda: hypervisor.network.dhcp_leases("net7"))
     (lease,) = hypervisor.network.dhcp_leases("net7")
     arp = [line.split() for line in within(daemon, "cat", "/proc/net/arp").splitlines()]
     assert [lease["address"], MAC] in [[row[0], row[3]] for row in arp]
-    until(lambda: f"inet {lease['address']}/24 " in tinyguest.run(hypervisor, leased, "ip address show dev eth0"))
+    wait_until(lambda: f"inet {lease['address']}/24 " in tinyguest.run(hypervisor, leased, "ip address show dev eth0"))
     assert (lease["mac"], lease["protocol"], lease["prefix"], lease["hostname"]) == (MAC, "ipv4", 24, "tiny")
     assert lease["expiry"] is not None
     assert 3000 < (lease["expiry"] - datetime.now(UTC)).total_seconds() <= 3600

@@ -33,6 +33,7 @@ from libvirtd import Libvirtd
 from proxy import Proxy
 from sshd import PASSWORD, SHELLS, Sshd, keygen, user
 from unix import connection
+from waiting import wait_until
 
 system_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can let in other users, or by password")
 
@@ -61,15 +62,6 @@ def proxy(sshd: Sshd) -> Iterator[Proxy]:
 def through(sshd: Sshd, proxy: Proxy, **more: Any) -> unix.Remote:
     """Connect through a proxy, whose port has no key of its own."""
     return sshd.connect(port=proxy.port, options={"HostKeyAlias": f"[127.0.0.1]:{sshd.port}"}, **more)
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def is_gone(pid: int | str) -> bool:
@@ -102,7 +94,7 @@ def test_a_connection_is_a_context_manager_and_leaves_nothing(sshd: Sshd) -> Non
         assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
         process = host.popen(["sleep", "60"])
     assert is_gone(ours)
-    assert until(lambda: is_gone(process.pid))
+    wait_until(lambda: is_gone(process.pid))
     process.end()
     assert (ssh_processes(), control_sockets(), len(os.listdir("/proc/self/fd"))) == before
     with pytest.raises(unix.ConnectError, match=r"not connected: call connect\(host\)"):
@@ -221,7 +213,7 @@ def test_a_key_with_a_passphrase_in_the_agent(sshd: Sshd, tmp_path: Path, monkey
         sshd.connect(key_filename=key)
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
     try:
-        assert until((tmp_path / "agent").exists)
+        wait_until((tmp_path / "agent").exists)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
         askpass = tmp_path / "askpass"
         askpass.write_text("#!/bin/sh\necho secret\n")
@@ -311,10 +303,8 @@ def test_what_is_wrong_is_said(sshd: Sshd, arguments: dict[str, Any], error: typ
 
 def test_a_host_that_does_not_answer_is_given_up_in_time(sshd: Sshd, proxy: Proxy) -> None:
     proxy.silent = True
-    started = time.monotonic()
-    with pytest.raises(unix.ConnectError, match=r"cannot connect to 127\.0\.0\.1"):
+    with pytest.raises(unix.ConnectError, match=r"cannot connect to 127\.0\.0\.1: no answer within 1 s"):
         through(sshd, proxy, timeout=1)
-    assert time.monotonic() - started < 4
 
 
 def test_nothing_is_asked_on_the_terminal(sshd: Sshd, tmp_path: Path) -> None:
@@ -542,35 +532,33 @@ def test_a_command_under_way_is_lost_with_the_connection_and_not_repeated(
     with breakable.connect() as host:
         with ThreadPoolExecutor(1) as threads:  # the sshd has to be started by a thread that goes on
             lost = threads.submit(host.execute, "sh", "-c", f"echo $$ >> {tmp_path}/ran; sleep 60")
-            assert until((tmp_path / "ran").exists)
+            wait_until((tmp_path / "ran").exists)
             end(breakable, host)
             with pytest.raises(unix.ConnectionLostError, match=r"lost the connection to 127\.0\.0\.1"):
                 lost.result()
         assert host.execute("echo", "again").stdout == "again\n"
         (pid,) = (tmp_path / "ran").read_text().split()
-        assert until(lambda: is_gone(pid))
+        wait_until(lambda: is_gone(pid))
 
 
-def test_what_is_ended_with_its_connection_counts_as_lost(remote: unix.Remote) -> None:
+def test_what_is_ended_with_its_connection_counts_as_lost(remote: unix.Remote, tmp_path: Path) -> None:
     by_its_own_hand = remote.execute("sh", "-c", "kill -TERM $$")
     assert by_its_own_hand.return_code == -signal.SIGTERM
     with ThreadPoolExecutor(1) as threads:
-        lost = threads.submit(remote.execute, "sh", "-c", "echo half; sleep 60")
-        time.sleep(0.5)
+        lost = threads.submit(remote.execute, "sh", "-c", f"echo half; touch {tmp_path}/begun; sleep 1000")
+        wait_until((tmp_path / "begun").exists)
         remote.disconnect()
         with pytest.raises(unix.ConnectionLostError, match=r"sh was ended with the connection to 127\.0\.0\.1"):
             lost.result()
 
 
 def test_a_network_that_goes_silent_is_found_out_by_keepalives(sshd: Sshd, proxy: Proxy) -> None:
-    with through(sshd, proxy, keepalive=1, timeout=4) as host, Hypervisor(host, "test:///default") as hypervisor:
+    with through(sshd, proxy, keepalive=1, timeout=8) as host, Hypervisor(host, "test:///default") as hypervisor:
         hypervisor.generic.nodeinfo()
-        started = time.monotonic()
         threading.Timer(0.5, lambda: setattr(proxy, "silent", True)).start()
         with pytest.raises(unix.ConnectionLostError, match=r"lost the connection to 127\.0\.0\.1.*not responding"):
-            host.execute("sleep", 30)
-        assert time.monotonic() - started < 8
-        with pytest.raises(unix.ConnectError, match="no answer within 4 s"):
+            host.execute("sleep", 1000)
+        with pytest.raises(unix.ConnectError, match="no answer within 8 s"):
             host.execute("true")
         proxy.silent = False
         assert host.execute("true")
@@ -584,7 +572,7 @@ def test_a_timeout_ends_also_what_had_begun_before_it_was_known_to(sshd: Sshd, p
                 host.execute("sh", "-c", f"echo $$ >> {tmp_path}/pids; sleep 60")
         proxy.delay = 0
     pids = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
-    assert until(lambda: all(map(is_gone, pids)))
+    wait_until(lambda: all(map(is_gone, pids)))
 
 
 def test_a_ctrl_c_ends_what_had_begun_wherever_it_comes(
@@ -612,7 +600,7 @@ def test_a_ctrl_c_ends_what_had_begun_wherever_it_comes(
     waits = iter(())
     process.end()
     assert 10 < number < 99
-    assert until(lambda: all(map(is_gone, (tmp_path / "pids").read_text().split())))
+    wait_until(lambda: all(map(is_gone, (tmp_path / "pids").read_text().split())))
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
@@ -621,7 +609,7 @@ def test_a_ctrl_c_ends_what_had_begun_wherever_it_comes(
 def test_a_socket_that_is_gone_leaves_what_runs_alone(remote: unix.Remote, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(remote.execute, "sh", "-c", f"touch {tmp_path}/runs; sleep 1; echo done")
-        assert until((tmp_path / "runs").exists)
+        wait_until((tmp_path / "runs").exists)
         os.unlink(remote._connected()._socket)
         assert remote.execute("echo", "new").stdout == "new\n"
         assert running.result().stdout == "done\n"
@@ -631,22 +619,20 @@ def test_those_who_wait_for_a_host_that_is_down_wait_no_longer_than_the_first(ss
     with through(sshd, proxy, timeout=3) as host:
         proxy.silent = True
         kill_the_ssh(sshd, host)
-        started = time.monotonic()
+        before = proxy.accepted
         with ThreadPoolExecutor(6) as threads:
             errors = [each.exception() for each in [threads.submit(host.execute, "true") for _ in range(6)]]
         assert {type(error) for error in errors} == {unix.ConnectError}
-        assert time.monotonic() - started < 16  # and not six times as long
+        assert proxy.accepted - before < 6
 
 
 def test_a_timeout_holds_while_the_network_is_silent(sshd: Sshd, proxy: Proxy) -> None:
     with through(sshd, proxy) as host:
         process = host.popen(["cat"])
         proxy.silent = True
-        started = time.monotonic()
         with host.set_controls(timeout=0.5), pytest.raises(unix.CommandTimeoutError):
             host.execute("true")
         process.end()
-        assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("end", [kill_the_ssh, kill_the_sshd])
@@ -691,7 +677,7 @@ def test_an_action_whose_echo_is_lost_on_its_way_back_is_not_repeated(
     here = Hypervisor(unix.Local(), libvirtd.uri)
 
     def break_when_done() -> None:
-        assert until(lambda: "gone" not in here.pool.list(all=True))
+        wait_until(lambda: "gone" not in here.pool.list(all=True))
         proxy.delay = 0
         proxy.forget()
 
@@ -763,14 +749,14 @@ def test_a_write_that_breaks_off_leaves_no_half_file(breakable: Sshd, tmp_path: 
         with pytest.raises(KeyError), host.open(place, "w") as file:
             file.write(b"x" * 5_000_000)
             raise KeyError
-        assert until(lambda: os.listdir(tmp_path) == ["file"])
+        wait_until(lambda: os.listdir(tmp_path) == ["file"])
         with pytest.raises((unix.ConnectionLostError, OSError)), host.open(place, "w") as file:
             file.write(b"x" * 5_000_000)
             kill_the_ssh(breakable, host)
             for _ in range(50):
                 file.write(b"x" * 5_000_000)
         assert place.read_text() == "before"
-        assert until(lambda: os.listdir(tmp_path) == ["file"])
+        wait_until(lambda: os.listdir(tmp_path) == ["file"])
         host.write(place, "after")
         assert place.read_text() == "after"
 
@@ -841,9 +827,9 @@ def test_a_killed_program_leaves_nothing_here_or_there(sshd: Sshd, tmp_path: Pat
     before = len(sshd.sessions())
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stdout
     master, socket = printed.split()
-    assert until(lambda: is_gone(master))
-    assert until(lambda: is_gone((tmp_path / "pid").read_text().strip()))
-    assert until(lambda: len(sshd.sessions()) <= before)
+    wait_until(lambda: is_gone(master))
+    wait_until(lambda: is_gone((tmp_path / "pid").read_text().strip()))
+    wait_until(lambda: len(sshd.sessions()) <= before)
     assert not os.path.exists(socket)
 
 
@@ -853,7 +839,7 @@ def test_a_remote_that_is_dropped_ends_its_connection(sshd: Sshd) -> None:
     (ours,) = set(ssh_processes()) - before
     del host
     gc.collect()
-    assert until(lambda: is_gone(ours))
+    wait_until(lambda: is_gone(ours))
 
 
 def test_a_background_process_of_a_command_that_ended_lives_on(remote: unix.Remote, tmp_path: Path) -> None:
@@ -914,7 +900,7 @@ def test_a_fork_while_other_threads_run_commands_does_not_wait_for_them(remote: 
                 time.sleep(random.uniform(0, 0.01))
                 if (child := os.fork()) == 0:
                     os._exit(0)  # what is done in a child has been done by now
-                waiting = threading.Timer(10, os.kill, (child, signal.SIGKILL))
+                waiting = threading.Timer(60, os.kill, (child, signal.SIGKILL))
                 waiting.start()
                 assert os.waitpid(child, 0) == (child, 0)
                 waiting.cancel()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from kvm import (
 )
 from kvm.groups.domain.saving import _cache_size, _job
 from libvirtd import Libvirtd
+from waiting import wait_until
 
 GUEST = {
     "@type": "qemu",
@@ -46,13 +46,6 @@ def hypervisor(libvirtd: Libvirtd) -> Iterator[Hypervisor]:
             hypervisor.domain.destroy(name)
         for name in hypervisor.list_domains(all=True):
             hypervisor.domain.undefine(name, managed_save=True)
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_saved_domain_goes_on_from_its_file(hypervisor: Hypervisor, tmp_path: Path) -> None:
@@ -279,14 +272,14 @@ def test_a_migration_is_watched_and_aborted(
     raised = in_background(
         lambda: domain.migrate(vast, str(other.uri), live=True, migrateuri="tcp://127.0.0.1", bandwidth="1 MiB/s")
     )
-    until(lambda: (info := domain.jobinfo(vast)) and info.get("memory_processed") and info["memory_remaining"])
+    wait_until(lambda: (info := domain.jobinfo(vast)) and info.get("memory_processed") and info["memory_remaining"])
     info = domain.jobinfo(vast)
     assert info is not None
     assert (info["type"], info["operation"]) == ("unbounded", "outgoing migration")
     assert 0 < info["memory_remaining"] < info["memory_total"]
     assert domain.migrate_getspeed(vast) == MIB
     domain.jobabort(vast)
-    until(lambda: raised)
+    wait_until(lambda: raised)
     assert "cancel" in str(raised[0])
     assert domain.state(vast) == "running"
     assert domain.jobinfo(vast) is None
@@ -301,9 +294,9 @@ def test_a_migration_goes_on_at_the_other_end(
     raised = in_background(
         lambda: domain.migrate(vast, str(other.uri), migrateuri="tcp://127.0.0.1", **options)  # type: ignore[arg-type]
     )
-    until(lambda: (info := domain.jobinfo(vast)) and info.get("memory_processed"))
+    wait_until(lambda: (info := domain.jobinfo(vast)) and info.get("memory_processed"))
     domain.migrate_postcopy(vast)
-    until(lambda: vast not in domain.list())
+    wait_until(lambda: vast not in domain.list())
     assert other.domain.state(vast) == "running"
     assert raised == []
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from kvm import Hypervisor, InvalidArgumentError, KvmError, NotFoundError, Quant
 from kvm.groups.domain.guest import _picture
 from libvirtd import Libvirtd
 from sshd import Sshd
+from waiting import wait_until
 
 MIB = 1024**2
 
@@ -244,7 +245,7 @@ def test_what_the_file_object_raises_passes_through_and_is_told_what_it_broke(
         assert raised.value is error
         assert "volume 'disk'" in error.__notes__[-1]
         assert "bytes were done" in error.__notes__[-1]
-    until(lambda: not virshes(hypervisor))
+    wait_until(lambda: not virshes(hypervisor))
     assert hypervisor.volume.info("disk", pool="images")["name"] == "disk"
 
 
@@ -299,13 +300,6 @@ def test_virsh_that_ends_early_is_not_waited_for(hypervisor: Hypervisor, directo
     assert not (tmp_path / "new").exists()
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def virshes(hypervisor: Hypervisor) -> list[int]:
     """The virshes that stream for `hypervisor`."""
     found = []
@@ -325,7 +319,7 @@ def virshes(hypervisor: Hypervisor) -> list[int]:
 
 def test_a_stream_that_is_broken_off_says_what_may_be_there_in_part(hypervisor: Hypervisor) -> None:
     def kill() -> None:
-        until(lambda: virshes(hypervisor))
+        wait_until(lambda: virshes(hypervisor))
         time.sleep(0.3)
         for pid in virshes(hypervisor):
             os.kill(pid, signal.SIGKILL)
@@ -340,7 +334,7 @@ def test_a_stream_that_is_broken_off_says_what_may_be_there_in_part(hypervisor: 
         pytest.raises(kvm.CommandTimeoutError, match="part of what was sent in volume 'disk'"),
     ):
         hypervisor.volume.upload("disk", endless(), pool="images")
-    until(lambda: not virshes(hypervisor))
+    wait_until(lambda: not virshes(hypervisor))
 
 
 def test_streams_of_another_user_have_their_ends_here(

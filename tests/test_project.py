@@ -8,8 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import venv
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 import kvm
 import unix
 from libvirtd import Libvirtd
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,6 +50,15 @@ def test_it_installs_into_an_empty_environment_with_lxml_alone(tmp_path: Path) -
         assert package.with_name("py.typed").exists()
     assert run(python.with_name("kvmctl"), "-c", "test:///default", "list", "--name", cwd=tmp_path) == "test\n"
     assert (tmp_path / "venv/share/man/man1/kvmctl.1").read_text().startswith(".TH KVMCTL 1 ")
+
+
+def test_a_build_leaves_only_distributions(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, ROOT)
+    (wheel,), (source,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    assert set(tmp_path.iterdir()) == {wheel, source}
+    with zipfile.ZipFile(wheel) as archive:
+        (page,) = (name for name in archive.namelist() if name.endswith("/share/man/man1/kvmctl.1"))
+        assert archive.read(page).startswith(b".TH KVMCTL 1 ")
 
 
 def test_the_demo_shows_the_main_job() -> None:
@@ -94,33 +105,61 @@ def test_the_guest_in_the_readme_is_started(
     assert capsys.readouterr().out == printed.replace("'id': 1", f"'id': {number}")
 
 
-def test_a_package_that_may_not_be_installed_is_named(tmp_path: Path) -> None:
-    """On a machine without virsh, for a user who is not root and has no sudo."""
-    programs = tmp_path / "bin"
+NEEDED = ("bash", "echo", "env", "dirname", "grep", "sort", "tr", "xargs", "touch", "cat", "true")
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `tools/prepare` on a machine that has Python and a shell; the programs given as text are there as well."""
+    tools, programs = tmp_path / "tools", tmp_path / "bin"
+    tools.mkdir()
     programs.mkdir()
-    for name in ("bash", "echo", "env", "dirname", "sort", "tr", "xargs", "python3", "apt-get", "touch", "cat"):
-        found = shutil.which(name)
-        assert found or name == "apt-get"
-        if name == "python3":
-            (programs / name).symlink_to(sys.executable)
-        elif found:
-            (programs / name).symlink_to(os.path.realpath(found))
-    (programs / "id").write_text("#!/bin/sh\necho 1000\n")
-    (programs / "id").chmod(0o755)
-    if not (programs / "apt-get").exists():
-        (programs / "apt-get").symlink_to("/bin/false")
-    script = (ROOT / "tools" / "prepare").read_text().replace("/usr/sbin:/sbin", "")
-    (tmp_path / "tools").mkdir()
-    (tmp_path / "tools" / "prepare").write_text(script)
-    done = subprocess.run(
-        ["bash", tmp_path / "tools" / "prepare", "demo"],
-        env={"PATH": str(programs)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    (tools / "prepare").write_text((ROOT / "tools" / "prepare").read_text().replace("/usr/sbin:/sbin", ""))
+    for name in NEEDED:
+        (programs / name).symlink_to(os.path.realpath(shutil.which(name) or name))
+    (programs / "python3").symlink_to(sys.executable)
+
+    def prepare(purpose: str, **scripts: str) -> subprocess.CompletedProcess[str]:
+        for name, script in scripts.items():
+            file = programs / name.replace("_", "-")
+            file.write_text(f"#!/bin/sh\n{script}\n")
+            file.chmod(0o755)
+        command = ["bash", tools / "prepare", purpose]
+        return subprocess.run(command, env={"PATH": str(programs)}, capture_output=True, text=True, check=False)
+
+    return prepare
+
+
+REFUSED = "echo 'E: Unable to locate package' >&2; exit 100"
+
+
+@pytest.mark.parametrize(
+    ("purpose", "expected"),
+    [("demo", ["libvirt-clients"]), ("test", ["libvirt-clients", "netcat-openbsd", "qemu-utils"])],
+)
+@pytest.mark.parametrize(
+    ("scripts", "advice"),
+    [
+        ({"id": "echo 1000", "apt_get": "false"}, "sudo apt-get install --no-install-recommends"),
+        ({"id": "echo 1000", "apt_get": "false", "sudo": "false"}, "sudo apt-get install --no-install-recommends"),
+        ({"id": "echo 0"}, "please install what these Debian packages have"),
+        ({"id": "echo 0", "apt_get": REFUSED}, "apt-get could not install"),
+        ({"id": "echo 1000", "apt_get": REFUSED, "sudo": 'shift; exec "$@"'}, "apt-get could not install"),
+    ],
+    ids=["user", "user who may not sudo", "no apt", "root without a mirror", "user with sudo, without a mirror"],
+)
+def test_packages_that_cannot_be_installed_are_named(
+    bare: Callable[..., subprocess.CompletedProcess[str]],
+    purpose: str,
+    expected: list[str],
+    scripts: dict[str, str],
+    advice: str,
+) -> None:
+    done = bare(purpose, **scripts)
     assert done.returncode == 1
-    assert "sudo apt-get install --no-install-recommends libvirt-clients" in done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if advice in line)
+    assert set(expected) <= set(line.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_what_is_generated_is_up_to_date() -> None:
@@ -161,8 +200,5 @@ def test_no_daemon_outlives_its_tests_however_they_end() -> None:
     tests.kill()
     tests.wait()
     tests.stdout.close()
-    deadline = time.monotonic() + 10
-    while has_daemon() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not has_daemon()
+    wait_until(lambda: not has_daemon())
     shutil.rmtree(home)

@@ -1,4 +1,4 @@
-"""Makes the man page when a wheel is built, and has it installed: a hook of hatch's.
+"""Make the man page when a wheel is built, and have it installed: a build hook of hatch.
 
 Also on its own: ``python tools/man_page.py > kvmctl.1``.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -22,14 +23,20 @@ except ImportError:  # nobody builds
 else:
 
     class ManPage(BuildHookInterface):  # type: ignore[misc]
-        """Writes the page, and names it among what is installed."""
+        """Write the page, and name it among what is installed.
+
+        It is in a directory of its own until the wheel is there: everything beside the wheel counts as a distribution.
+        """
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  # hatch's words
-            path = os.path.join(self.directory, "kvmctl.1")
-            os.makedirs(self.directory, exist_ok=True)
+            self._temporary = tempfile.TemporaryDirectory()
+            path = os.path.join(self._temporary.name, "kvmctl.1")
             with open(path, "w", encoding="utf-8") as file:
                 file.write(man_page(kvm.__version__))
             build_data["shared_data"][path] = "share/man/man1/kvmctl.1"
+
+        def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+            self._temporary.cleanup()
 
 
 if __name__ == "__main__":

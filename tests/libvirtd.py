@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree, which
 
+from ports import Ports
+
 DIRECTORIES = {
     "run": "/run/libvirt",
     "lib": "/var/lib/libvirt",
@@ -42,6 +44,13 @@ namespaces = []
 stdio_handler = "file"
 """
 
+PORTS_CONF = """
+migration_port_min = {0}
+migration_port_max = {1}
+remote_display_port_min = {2}
+remote_display_port_max = {3}
+"""
+
 DMIDECODE = Path(__file__).parent / "bin" / "dmidecode"
 
 
@@ -61,6 +70,7 @@ class Libvirtd:
         self.ksm: Path | None = None
         self.has_firmware = False
         self.is_system = os.geteuid() == 0
+        self._ports = Ports()
         self.process = self._start_system() if self.is_system else self._start_session()
         self._wait_until_it_answers()
 
@@ -72,7 +82,8 @@ class Libvirtd:
                 os.kill(child, signal.SIGKILL)
         else:
             self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(60)
+        self._ports.close()
         rmtree(self.home, ignore_errors=True)
 
     @property
@@ -125,7 +136,7 @@ class Libvirtd:
 
     def _start_system(self) -> subprocess.Popen[bytes]:
         (self.home / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(log="/var/log/libvirt"))
-        (self.home / "etc" / "qemu.conf").write_text(QEMU_CONF)
+        (self.home / "etc" / "qemu.conf").write_text(QEMU_CONF + self._ports_conf())
         ksm = Path("/sys/kernel/mm/ksm")
         mounts = {str(self.home / name): where for name, where in DIRECTORIES.items()}
         if ksm.exists():  # tuning it would tune this machine, so the daemon gets a copy
@@ -149,9 +160,16 @@ class Libvirtd:
         namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
         return self._start([*namespaces, "sh", "-c", "\n".join(script)], {})
 
+    def _ports_conf(self) -> str:
+        first, after = self._ports.first, self._ports.first + self._ports.COUNT
+        middle = (first + after) // 2
+        return PORTS_CONF.format(first, middle - 1, middle, after - 1)
+
     def _start_session(self) -> subprocess.Popen[bytes]:
         home = {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home / "run")}
         home |= {f"XDG_{name}_HOME": str(self.home / "lib") for name in ("CONFIG", "CACHE", "DATA", "STATE")}
+        (self.home / "lib" / "libvirt").mkdir()
+        (self.home / "lib" / "libvirt" / "qemu.conf").write_text(self._ports_conf())
         self.uri = f"qemu:///session?socket={self.home}/run/libvirt/libvirt-sock"
         return self._start(["libvirtd", "--pid-file", f"{self.home}/pid"], home)
 
@@ -168,7 +186,7 @@ class Libvirtd:
             )
 
     def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while subprocess.run(["virsh", "-c", self.uri, "uri"], capture_output=True, check=False).returncode != 0:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 said = self.log()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import unix
+from ports import free_port
 
 SHELLS = ("sh", "bash", "zsh", "fish", "tcsh")
 """The login shells that there are users of, named as these are with a ``t`` before it: tsh, tbash, ..."""
@@ -84,7 +85,7 @@ class Sshd:
                 ["setpriv", "--pdeathsig", "KILL", *daemon], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
@@ -112,7 +113,7 @@ class Sshd:
         """What `Remote.connect` needs to get here, by key."""
         return {
             "host": "127.0.0.1", "port": self.port, "key_filename": self.key, "known_hosts": self.known_hosts,
-            "config": "/dev/null", "timeout": 20, **more,
+            "config": "/dev/null", "timeout": 60, **more,
         }  # fmt: skip
 
     def connect(self, controls: Mapping[str, Any] | None = None, **more: Any) -> unix.Remote:
@@ -147,13 +148,6 @@ def keygen(path: Path, passphrase: str = "") -> None:
     for file in (path, path.with_suffix(".pub")):
         file.unlink(missing_ok=True)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)], check=True)
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def user() -> str:

@@ -23,8 +23,9 @@ import kvm
 import unix
 from hosts import Hosts
 from libvirtd import Libvirtd
+from ports import free_port
 from proxy import Proxy
-from sshd import free_port, user
+from sshd import user
 from waiting import wait_until
 
 MANY = 20

@@ -17,7 +17,7 @@ import pytest
 
 import kvm
 from hosts import Hosts
-from sshd import free_port
+from ports import free_port
 from waiting import wait_until
 
 distributed = pytest.importorskip("distributed", reason="pip install 'python-kvm[dask]'")

@@ -18,7 +18,8 @@ import unix
 from kvm import Hypervisor, KvmError, NotFoundError, NotSupportedError
 from kvm.events import Events
 from libvirtd import Libvirtd
-from sshd import Sshd, free_port
+from ports import free_port
+from sshd import Sshd
 from waiting import wait_until
 
 MARK = b"what the guest has written"

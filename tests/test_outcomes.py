@@ -9,7 +9,6 @@ import os
 import pickle
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from kvm.values import Outcome
 from kvm.virsh.command import failure
 from kvm.virsh.outcome import classify
 from libvirtd import Libvirtd
+from waiting import wait_until
 
 T = TypeVar("T")
 
@@ -37,13 +37,6 @@ GUEST = {
     "memory": {"@unit": "MiB", "#text": 32},
     "os": {"type": {"@arch": "x86_64", "@machine": "pc", "#text": "hvm"}},
 }
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Wire:
@@ -131,7 +124,7 @@ class Held:
         with self.path.open("w") as file:  # which waits until virsh reads it
             os.kill(daemon.pid, signal.SIGSTOP)
             file.write(self._document)
-        until(lambda: wire.has_sent(procedure))
+        wait_until(lambda: wire.has_sent(procedure))
         yield
 
 
@@ -178,7 +171,7 @@ def test_killed_one_shot_action_has_unknown_outcome(
     assert isinstance(error, ConnectionLostError)
     assert str(error).endswith("by SIGKILL; the outcome of create is unknown")
     assert error.outcome_unknown
-    until(lambda: NAME in hypervisor.domain.list(state_running=True))  # libvirt has done it
+    wait_until(lambda: NAME in hypervisor.domain.list(state_running=True))  # libvirt has done it
 
 
 def test_killed_session_leaves_unknown_outcome(
@@ -192,7 +185,7 @@ def test_killed_session_leaves_unknown_outcome(
         daemon.go_on()
     assert isinstance(error, ConnectionLostError)
     assert error.outcome_unknown
-    until(lambda: "defined" in hypervisor.domain.list(all=True))
+    wait_until(lambda: "defined" in hypervisor.domain.list(all=True))
     hypervisor.domain.undefine("defined")
 
 
@@ -204,13 +197,13 @@ def test_killed_job_has_unknown_outcome(
         calling(hypervisor, wire, lambda: hypervisor.domain.coredump(running, core)) as call,
         standing_still(daemon, running),
     ):
-        until(lambda: wire.has_sent(CORE_DUMP))
+        wait_until(lambda: wire.has_sent(CORE_DUMP))
         assert wire.kill() == 1
         error = call.exception()
     assert isinstance(error, ConnectionLostError)
     assert str(error).endswith("by SIGKILL; the outcome of dump is unknown")
     assert error.outcome_unknown
-    until(lambda: hypervisor.domain.jobinfo(running) is None and hypervisor.domain.state(running) == "running")
+    wait_until(lambda: hypervisor.domain.jobinfo(running) is None and hypervisor.domain.state(running) == "running")
     assert core.stat().st_size
 
 
@@ -228,7 +221,7 @@ def test_killed_upload_has_unknown_outcome(hypervisor: Hypervisor, wire: Wire, t
         ):
             source.write(b"x" * 1000)
             source.flush()
-            until(lambda: wire.has_sent(UPLOAD))
+            wait_until(lambda: wire.has_sent(UPLOAD))
             assert wire.kill() == 1
         error = call.exception()
     finally:
@@ -244,10 +237,10 @@ def test_killed_one_shot_read_is_retried(hypervisor: Hypervisor, daemon: Libvirt
     cpu = "<cpu><arch>x86_64</arch><model>qemu64</model></cpu>"
     with calling(hypervisor, wire, lambda: hypervisor.generic.cpu_baseline(cpu)) as call:
         with daemon.stopped():
-            until(wire.processes)
+            wait_until(wire.processes)
             first = wire.processes()
             wire.kill()
-            until(lambda: wire.processes() - first)
+            wait_until(lambda: wire.processes() - first)
         assert call.result()["model"]["#text"] == "qemu64"
 
 

@@ -124,7 +124,7 @@ def bare(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             file = programs / name.replace("_", "-")
             file.write_text(f"#!/bin/sh\n{script}\n")
             file.chmod(0o755)
-        command = ["bash", tools / "prepare", purpose]
+        command = ["bash", str(tools / "prepare"), purpose]
         return subprocess.run(command, env={"PATH": str(programs)}, capture_output=True, text=True, check=False)
 
     return prepare

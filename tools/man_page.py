@@ -17,12 +17,13 @@ import kvm
 from kvm.cli.roff import man_page
 
 try:
-    from hatchling.builders.hooks.plugin.interface import BuildHookInterface  # type: ignore[import-not-found]
+    from hatchling.builders.config import BuilderConfig
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # nobody builds
     pass
 else:
 
-    class ManPage(BuildHookInterface):  # type: ignore[misc]
+    class ManPage(BuildHookInterface[BuilderConfig]):
         """Write the page, and name it among what is installed.
 
         It is in a directory of its own until the wheel is there: everything beside the wheel counts as a distribution.

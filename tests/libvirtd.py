@@ -9,6 +9,7 @@ own. In both cases the kernel ends it should the tests be killed.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -104,8 +105,15 @@ class Libvirtd:
         return found
 
     def kill(self) -> None:
-        """Kill the daemon; it starts again at once, unless it is to be `down`."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Kill the daemon, and wait for its end; it starts again at once, unless it is to be `down`."""
+        process = os.pidfd_open(self.pid)
+        try:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(process, select.POLLIN)
+            poll.poll()  # a daemon that is being killed may answer once more
+        finally:
+            os.close(process)
 
     def down(self) -> None:
         """Kill the daemon and keep it from starting again until it is `up`."""

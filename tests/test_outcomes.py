@@ -288,6 +288,8 @@ def test_action_not_begun_has_known_outcome(hypervisor: Hypervisor, daemon: Libv
     hypervisor.generic.uri()
     daemon.down()
     try:
+        with pytest.raises(KvmError):
+            hypervisor.generic.uri()  # the end of the connection is noticed
         with pytest.raises(KvmError) as raised:
             hypervisor.domain.autostart(guest)
     finally:

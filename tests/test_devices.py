@@ -23,6 +23,7 @@ from kvm import (
     Quantity,
     UnreadableOutputError,
 )
+from kvm.cli.top.look import Look
 from kvm.groups.domain import blocks, devices
 from kvm.groups.domain.devices import BandwidthLimits
 from libvirtd import Libvirtd
@@ -274,6 +275,16 @@ def test_the_limits_of_an_interface_are_set_as_they_are_read(test_driver: Hyperv
     assert domain.iftune("guest", "w") == {**limits, "outbound": none}
     with pytest.raises(TypeError, match="not avg"):
         domain.iftune("guest", "w", inbound={"avg": 5})  # type: ignore[call-overload]
+
+
+def test_an_interface_without_a_name_hides_no_other(libvirtd: Libvirtd, start: Starter) -> None:
+    if not libvirtd.is_system:
+        pytest.skip("only the system's daemon may create an interface of the host")
+    cards = [{**interface(MAC)}, {**interface(OTHER_MAC), "@type": "ethernet", "target": {"@dev": "named0"}}]
+    hypervisor = start(interface=cards)
+    stats = hypervisor.domain.stats("guest", interface=True)["guest"]
+    assert ([each["name"] for each in stats["net"]], stats["net_count"]) == (["named0"], 2)
+    assert Look(hypervisor)().guests["guest"].interfaces == ("named0",)
 
 
 def test_an_announcement_needs_a_newer_virsh_or_another_driver(test_driver: Hypervisor) -> None:

@@ -89,6 +89,48 @@ def test_figures_are_those_of_domstats_with_sums_over_devices() -> None:
     assert figures(told["off"]) == Figures("shut off")
 
 
+ODD = """Domain: 'odd'
+  state.state=1
+  cpu.time=many
+  balloon.rss=-
+  balloon.available=12
+  balloon.usable=x
+  net.count=3
+  net.1.name=vnet3
+  net.1.rx.bytes=70
+  net.2.rx.bytes=lots
+  block.0.rd.bytes=5
+  block.1.name=vdb
+  block.1.rd=9
+
+Domain: 'odder'
+  state=1
+  balloon=2
+  net=3
+  cpu.0.time=4
+
+"""
+
+
+def test_odd_figures_of_a_guest_are_not_known() -> None:
+    read = text.stats(ODD)
+    odd = figures(read["odd"])
+    assert odd == Figures("running", disks=("", "vdb"), read=5, interfaces=("vnet3", ""), rx=70)
+    assert figures(read["odder"]) == Figures("no state")
+
+
+_NAMES = st.sampled_from([line.strip().partition("=")[0] for line in COUNTED.splitlines() if "=" in line])
+_SAID = st.sampled_from(["1", "5000000000", "vda", "-", "", "yes", "9" * 5000, "1.5"])
+
+
+@given(st.lists(st.tuples(_NAMES, _SAID)))
+def test_no_figures_of_a_guest_hide_those_of_another(said: list[tuple[str, str]]) -> None:
+    printed = "".join(f"  {name}={figure}\n" for name, figure in said)
+    read = text.stats(f"Domain: 'odd'\n{printed}\n{COUNTED}")
+    figures(read["odd"])
+    assert figures(read["web1"]).cpu == 5_000_000_000
+
+
 def test_a_rate_is_what_was_counted_in_the_time_between() -> None:
     before = figures(text.stats(COUNTED)["web1"])
     now = before._replace(cpu=6_000_000_000, read=5632, write_requests=122, tx=2015)

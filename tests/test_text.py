@@ -163,14 +163,14 @@ def test_stats_are_nested_and_numbered_ones_lists() -> None:
         "it's": {
             "cpu": {"time": 5, "cache": {"monitor": [], "monitor_count": 0}},
             "balloon": {"current": 32 * 1024, "last_update": 7},
-            "vcpu": [{"time": 1}, {}, {"time": 3}],
+            "vcpu": [{"id": 0, "time": 1}, {"id": 2, "time": 3}],
             "vcpu_current": 2,
             "net": [],
             "net_count": 0,
             "block": [{"name": "a=b", "rd": {"reqs": -1}}],
             "block_count": 1,
         },
-        "b": {"net": [{"name": "007"}], "vcpu": [{"halted": False}], "dirtyrate": {"calc_mode": "page"}},
+        "b": {"net": [{"name": "007"}], "vcpu": [{"id": 0, "halted": False}], "dirtyrate": {"calc_mode": "page"}},
         "c": {},
     }
 

@@ -174,9 +174,13 @@ def test_iothreads_come_and_go(running: Hypervisor) -> None:
     domain.iothreadadd("guest", 7)
     assert list(domain.iothreadinfo("guest")) == [1, 2, 7]
     domain.iothreadset("guest", 7, poll_max_ns=5000, poll_grow=2)
-    threads = domain.stats("guest", iothread=True)["guest"]["iothread"]
+    threads = {thread["id"]: thread for thread in domain.stats("guest", iothread=True)["guest"]["iothread"]}
     assert (threads[7]["poll_max_ns"], threads[7]["poll_grow"]) == (5000, 2)
     domain.iothreaddel("guest", 7)
+    domain.iothreadadd("guest", 70_000)
+    threads = {thread["id"]: thread for thread in domain.stats()["guest"]["iothread"]}
+    assert threads.keys() == domain.iothreadinfo("guest").keys() == {1, 2, 70_000}
+    domain.iothreaddel("guest", 70_000)
     domain.iothreadadd("guest", 9, config=True)
     assert list(domain.iothreadinfo("guest")) == [1, 2]
     assert list(domain.iothreadinfo("guest", config=True)) == [1, 2, 9]

@@ -771,7 +771,9 @@ def _of_figures(figures: Mapping[str, Any]) -> _Guest | None:
     """What ``domstats`` tells of a guest; None if that is not enough."""
     cpus = figures.get("vcpu_current", figures.get("vcpu"))  # beside the figures of each CPU, or alone
     cpus = cpus.get("current") if isinstance(cpus, Mapping) else cpus
-    memory, state = figures.get("balloon", {}).get("maximum"), figures.get("state", {}).get("state")
+    sections = [figures.get(name) for name in ("balloon", "state")]
+    balloon, of_state = (section if isinstance(section, Mapping) else {} for section in sections)
+    memory, state = balloon.get("maximum"), of_state.get("state")
     if not isinstance(cpus, int) or not isinstance(memory, int) or not isinstance(state, int):
         return None
     return _Guest(state != _SHUT_OFF, cpus, int(memory))

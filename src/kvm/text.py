@@ -25,13 +25,16 @@ from typing import (
 )
 
 from kvm.errors import UnreadableOutputError
-from kvm.values import Quantity
+from kvm.values import MAX_DIGITS, Quantity
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 S = TypeVar("S", bound=str)
 T = TypeVar("T")
+
+_INTEGER = re.compile(rf"\s*[+-]?[0-9]{{1,{MAX_DIGITS}}}\s*", re.ASCII).fullmatch
+_FLOAT = re.compile(rf"\s*[+-]?[0-9]{{1,{MAX_DIGITS}}}(\.[0-9]+)?%?\s*", re.ASCII).fullmatch
 
 _TRUE = frozenset({"yes", "enable", "enabled", "on"})
 _FALSE = frozenset({"no", "disable", "disabled", "off"})
@@ -151,9 +154,10 @@ def domains(text: str) -> Iterator[tuple[str, int | None, str]]:
 def stats(text: str) -> dict[str, dict[str, Any]]:
     """Figures by domain, as ``domstats`` prints them.
 
-    ``cpu.time=5`` becomes ``{'cpu': {'time': 5}}``. Where members are numbered or counted there is a list, and what
-    else there is beside it: ``block.count=1`` and ``block.0.name=vda`` become
-    ``{'block': [{'name': 'vda'}], 'block_count': 1}``. Memory is in bytes.
+    ``cpu.time=5`` becomes ``{'cpu': {'time': 5}}``. Where members are numbered or counted there is a list of those that
+    virsh printed, and what else there is beside it: ``block.count=1`` and ``block.0.name=vda`` become
+    ``{'block': [{'name': 'vda'}], 'block_count': 1}``. A virtual CPU or I/O thread has its number as ``id``. Memory is
+    in bytes. A figure that cannot be read stays text: no guest's figures hide those of the others.
     """
     value: dict[str, dict[str, Any]] = {}
     for block in f"\n{text}".split("\nDomain: '")[1:]:
@@ -161,15 +165,12 @@ def stats(text: str) -> dict[str, dict[str, Any]]:
         pairs = [each.split("=", 1) for each in said if "=" in each]
         if block.count("\n  ") + said.count("") < len(said):  # others than figures and blank lines
             pairs = _with_all_lines(said)
-        convert, tree = _layout(tuple([name for name, _ in pairs]))
-        try:
-            figures = [
-                int(raw) if kind is _number_or_word and raw.isdecimal() else kind(raw)
-                for kind, (_, raw) in zip(convert, pairs, strict=True)
-            ]
-        except ValueError as error:
-            raise UnreadableOutputError(f"cannot read the figures of domain {domain[:-1]!r}: {error}") from error
-        value[domain[:-1]] = _filled(tree, figures)
+        convert, ids, tree = _layout(tuple([name for name, _ in pairs]))
+        figures: list[Any] = [
+            int(raw) if kind is _number_or_word and raw.isdecimal() and len(raw) <= MAX_DIGITS else kind(raw)
+            for kind, (_, raw) in zip(convert, pairs, strict=True)
+        ]
+        value[domain[:-1]] = _filled(tree, figures + ids)
     return value
 
 
@@ -191,21 +192,39 @@ _WORDS = {"name", "path", "vcpus", "alias"}
 """The last parts of what is a text, also if it looks like a number."""
 
 
-@lru_cache(256)
-def _layout(names: tuple[str, ...]) -> tuple[list[Callable[[str], Any]], dict[str, Any]]:
-    """How each of the figures with these names converts, and the value that they make, with places for figures.
+_WITH_ID = re.compile(r"(?:.*\.)?(?:vcpu|iothread)\.(0|[1-9][0-9]{0,17})(?=\.)")
+"""Members whose number says which one it is: it is no position, and numbers may be missing."""
 
-    Hundreds of domains print the same names in the same order, so what follows from the names is found once.
+
+@lru_cache(256)
+def _layout(names: tuple[str, ...]) -> tuple[list[Callable[[str], Any]], list[int], dict[str, Any]]:
+    """How each of the figures with these names converts, the ids of members, and the value that they all make.
+
+    In the value are the indexes of the figures, followed by those of the ids. Hundreds of domains print the same names
+    in the same order, so what follows from the names is found once.
     """
+    found = dict.fromkeys((match[0], int(match[1])) for match in map(_WITH_ID.match, map(str.strip, names)) if match)
     tree: dict[str, Any] = {}
-    for place, name in enumerate(names):
-        section = tree
-        *path, last = name.strip().split(".")
-        for part in path:
-            section = _section(section, part, name)
-        if isinstance(section.setdefault(last, place), dict):
-            raise UnreadableOutputError(f"{name!r} is a figure and has parts")
-    return [_figure(name.strip()) for name in names], _with_lists(tree)
+    for index, (member, _) in enumerate(found, len(names)):
+        _add(tree, f"{member}.id", index)
+    for index, name in enumerate(names):
+        _add(tree, name.strip(), index)
+    return [_figure(name.strip()) for name in names], [number for _, number in found], _with_lists(tree)
+
+
+def _add(tree: dict[str, Any], name: str, index: int) -> None:
+    """Add the index of a figure at its place; a figure that has parts as well is their ``value``."""
+    section = tree
+    *path, last = name.split(".")
+    for part in path:
+        inner = section.setdefault(part, {})
+        if not isinstance(inner, dict):
+            inner = section[part] = {"value": inner}
+        section = inner
+    if isinstance(inner := section.get(last), dict):
+        inner["value"] = index
+    else:
+        section[last] = index
 
 
 def _figure(name: str) -> Callable[[str], Any]:
@@ -217,13 +236,14 @@ def _figure(name: str) -> Callable[[str], Any]:
 
 
 def _number_or_word(raw: str) -> int | bool | str:
-    if raw.isascii() and raw.removeprefix("-").isdecimal():
+    if raw.isascii() and raw.removeprefix("-").isdecimal() and len(raw) <= MAX_DIGITS:
         return int(raw)
     return _boolean(raw) if raw in _TRUE | _FALSE else raw
 
 
-def _kib(raw: str) -> Quantity:
-    return Quantity.counted(int(raw), "KiB") if raw.isdecimal() else Quantity(f"{raw} KiB")
+def _kib(raw: str) -> Quantity | str:
+    is_number = raw.isascii() and raw.isdecimal() and len(raw) <= MAX_DIGITS
+    return Quantity.counted(int(raw), "KiB") if is_number else raw
 
 
 def _filled(tree: dict[str, Any], figures: list[Any]) -> dict[str, Any]:
@@ -246,25 +266,22 @@ def _section(section: dict[str, Any], part: str, name: str) -> dict[str, Any]:
     return inner
 
 
-_NUMBER = re.compile("[0-9]+")
-_MOST = 2**16
-"""Members that a list may have, most of them perhaps missing; no virsh tells of more, and memory ends."""
+_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
+_MAX_CPUS = 2**16
+"""CPUs that a list may have; no host has more, and memory ends."""
 
 
 def _with_lists(section: dict[str, Any]) -> dict[str, Any]:
-    """A section in whose parts what is numbered or counted is a list, and the rest beside it."""
+    """A section in whose parts what is numbered or counted is a list in the order of the numbers, the rest beside."""
     value: dict[str, Any] = {}
     for name, part in section.items():
         if not isinstance(part, dict):
             value[key(name)] = part
             continue
-        numbers = [each for each in part if _NUMBER.fullmatch(each)]
-        if any(len(each) > 5 or int(each) >= _MOST for each in numbers):
-            raise UnreadableOutputError(f"{name} counts too far: {max(numbers, key=len)}")
-        numbered = {int(each): part[each] for each in numbers}
+        numbered = {int(each): part[each] for each in part if _NUMBER.fullmatch(each)}
         inner = _with_lists({each: member for each, member in part.items() if not _NUMBER.fullmatch(each)})
         if numbered or "count" in inner:
-            members = [numbered.get(number, {}) for number in range(max(numbered, default=-1) + 1)]
+            members = [numbered[number] for number in sorted(numbered)]
             value[key(name)] = [_with_lists(member) if isinstance(member, dict) else member for member in members]
             value.update({f"{key(name)}_{each}": member for each, member in inner.items()})
         else:
@@ -290,9 +307,15 @@ def pages(cell: int | str | None) -> Callable[[str], dict[int, dict[int, int]]]:
 
 
 def _integer(raw: str) -> int:
-    if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", raw, re.ASCII):
-        raise ValueError("no whole number")
+    if not _INTEGER(raw):
+        raise ValueError("not a whole number")
     return int(raw)
+
+
+def _float(raw: str) -> float:
+    if not _FLOAT(raw):
+        raise ValueError("not a number")
+    return float(raw.strip().removesuffix("%"))
 
 
 def _cpus(raw: str) -> list[int]:
@@ -304,7 +327,7 @@ def _cpus(raw: str) -> list[int]:
     for part in marks.split(","):
         first, dash, last = part.partition("-")
         among = range(_integer(first), _integer(last if dash else first) + 1)
-        if not among or among[-1] >= _MOST:
+        if not among or among[-1] >= _MAX_CPUS:
             raise ValueError("no CPUs")
         found += among
     return found
@@ -333,7 +356,7 @@ def _converted(kind: Any, raw: str, name: str = "the output") -> Any:
     try:
         return convert(raw)
     except (ValueError, KeyError) as error:
-        raise UnreadableOutputError(f"cannot read {name} from {raw!r}: {error}") from error
+        raise UnreadableOutputError(f"cannot read {name} from {raw[:200]!r}: {error}") from error
 
 
 @cache
@@ -346,7 +369,7 @@ def _converter(kind: Any) -> Callable[[str], Any]:
         return lambda raw: None if raw.strip() in _NONE else inner(raw)
     converters: dict[Any, Callable[[str], Any]] = {
         int: _integer,
-        float: lambda raw: float(raw.strip().removesuffix("%")),
+        float: _float,
         bool: _boolean,
         Quantity: Quantity,
         list[int]: _cpus,
@@ -452,7 +475,8 @@ def padded(text: str, width: int) -> Iterator[tuple[str, str]]:
 def nested(figures: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Values by names such as ``disk.0.name`` as dicts in dicts; where members are numbered or counted there is a list.
 
-    ``disk.count`` and what else there is beside the members becomes ``disk_count``.
+    A list has the members that there are, in the order of their numbers. ``disk.count`` and what else there is beside
+    the members becomes ``disk_count``.
     """
     tree: dict[str, Any] = {}
     for name, value in figures:

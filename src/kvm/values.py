@@ -12,6 +12,9 @@ T = TypeVar("T")
 Dimension: TypeAlias = Literal["bytes", "bytes/s", "Hz", "ns"]
 """What a quantity measures, as the name of its base unit."""
 
+MAX_DIGITS = 40
+"""Digits that a quantity may have: what is longer than any of libvirt's can be neither printed nor reckoned with."""
+
 _QUANTITY = re.compile(r"\s*([+-]?)([0-9]+)(?:\.([0-9]+))?\s*([A-Za-zµ]*)(/s)?\s*", re.ASCII)
 
 _BYTES: dict[str, int] = {
@@ -53,7 +56,7 @@ class Quantity(int):
         text = str(written)
         found = _QUANTITY.fullmatch(text)
         unit = f"{found[4]}{found[5] or ''}".lower() if found else ""
-        if found is None or (unit and unit not in _UNITS):
+        if found is None or (unit and unit not in _UNITS) or len(found[2]) > MAX_DIGITS:
             raise ValueError(f"{text[:80]!r} is no quantity such as '2048 KiB', '1400 MHz' or '1.5 s'")
         sign, whole, fraction = found[1], found[2], found[3] or ""
         number = int(whole + fraction) * (_UNITS[unit][0] if unit else 1) // 10 ** len(fraction)

@@ -227,7 +227,7 @@ _OF_COMMANDS = {
 _TYPE = re.compile(r"^Job type: +([0-9]+)$", re.MULTILINE)
 _OPERATION = re.compile(r"^operation: ([0-9]+)$", re.MULTILINE)
 _MESSAGE = re.compile(r"^errmsg: (.+)$", re.MULTILINE)
-_FIGURE = re.compile(r"^((?:data|memory|disk)_(?:total|remaining)): ([0-9]+)$", re.MULTILINE)
+_FIGURE = re.compile(r"^((?:data|memory|disk)_(?:total|remaining)): ([0-9]{1,40})$", re.MULTILINE)
 
 _COMPLETED, _FAILED, _CANCELLED = "3", "4", "5"
 """The types of jobs that have ended, as libvirt numbers them."""

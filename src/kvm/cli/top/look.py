@@ -85,24 +85,24 @@ def _used(memory: dict[str, int]) -> int | None:
 
 def figures(told: Mapping[str, Any]) -> Figures:
     """The figures of a guest in what `Monitor.stats` gives of it."""
-    number = told.get("state", {}).get("state")
+    number = _section(told, "state").get("state")
     state = STATES[number] if isinstance(number, int) and 0 <= number < len(STATES) else "no state"
-    balloon = told.get("balloon", {})
-    available, free = balloon.get("available"), balloon.get("usable", balloon.get("unused"))
+    balloon = _section(told, "balloon")
+    available, free = _number(balloon.get("available")), _number(balloon.get("usable", balloon.get("unused")))
     used = max(available - free, 0) if available is not None and free is not None else None
-    disks, interfaces = told.get("block", ()), told.get("net", ())
+    disks, interfaces = _members(told, "block"), _members(told, "net")
     return Figures(
         state=state,
-        cpu=told.get("cpu", {}).get("time"),
-        memory=balloon.get("current"),
-        rss=balloon.get("rss"),
+        cpu=_number(_section(told, "cpu").get("time")),
+        memory=_number(balloon.get("current")),
+        rss=_number(balloon.get("rss")),
         used=used,
-        disks=tuple([disk["name"] for disk in disks]),
+        disks=tuple([disk.get("name", "") for disk in disks]),
         read=_sum(disks, "rd", "bytes"),
         write=_sum(disks, "wr", "bytes"),
         read_requests=_sum(disks, "rd", "reqs"),
         write_requests=_sum(disks, "wr", "reqs"),
-        interfaces=tuple([interface["name"] for interface in interfaces]),
+        interfaces=tuple([interface.get("name", "") for interface in interfaces]),
         rx=_sum(interfaces, "rx", "bytes"),
         tx=_sum(interfaces, "tx", "bytes"),
     )
@@ -110,5 +110,23 @@ def figures(told: Mapping[str, Any]) -> Figures:
 
 def _sum(devices: Sequence[Mapping[str, Any]], way: str, what: str) -> int | None:
     """The sum of what devices count; None if none of them does."""
-    found = [device[way][what] for device in devices if way in device and what in device[way]]
-    return sum(found) if found else None
+    found = [_number(_section(device, way).get(what)) for device in devices]
+    known = [figure for figure in found if figure is not None]
+    return sum(known) if known else None
+
+
+def _section(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of figures; empty if virsh printed none, or something else."""
+    section = told.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _members(told: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The numbered members of a section."""
+    members = told.get(name)
+    return [each for each in members if isinstance(each, Mapping)] if isinstance(members, list) else []
+
+
+def _number(figure: object) -> int | None:
+    """A figure, None if there is none or virsh printed something else."""
+    return figure if isinstance(figure, int) else None

@@ -38,7 +38,7 @@ from kvm.groups.domain.lifecycle import Lifecycle
 from kvm.groups.domain.monitor import Monitor
 from kvm.groups.domain.saving import JobInfo, _job
 from kvm.groups.network import DhcpLease, _leases
-from kvm.values import Quantity
+from kvm.values import MAX_DIGITS, Quantity
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def _tunable(raw: dict[str, str]) -> dict[str, int | str]:
     }
 
 
-_NUMBER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS}}}", re.ASCII)
 _TEXTS = ("pin", ".disk", ".group_name")
 
 

@@ -128,8 +128,10 @@ class Monitor(Group):
         """Figures of the given domains, or of all, by name. virsh: ``domstats``.
 
         ``{'web1': {'state': {'state': 1, 'reason': 1}, 'cpu': {'time': 390000000, ...}, 'balloon': {'current': ...},
-        'vcpu': [{'state': 1, 'time': 210000000}], 'vcpu_maximum': 1, 'block': [{'name': 'vda', 'rd': {'bytes': 0}}],
-        'block_count': 1, ...}}``: times in nanoseconds, memory in bytes, states as libvirt numbers them. Which figures
+        'vcpu': [{'id': 0, 'state': 1, 'time': 210000000}], 'vcpu_maximum': 1, 'block': [{'name': 'vda', 'rd': {'bytes':
+        0}}], 'block_count': 1, ...}}``: times in nanoseconds, memory in bytes, states as libvirt numbers them. A list
+        has what virsh printed: of ``net`` those that have a name on the host, of ``vcpu`` and ``iothread`` those that
+        there are, each with its number as `id`. What is no number stays text. Which figures
         (without any of these all that there are): ``state=True``, `cpu_total`, `balloon`, `vcpu`, `interface`, `block`,
         `perf`, `iothread`, `memory`, `dirtyrate`, `vm`; ``backing=True`` adds the backing files to ``block``. Of which
         domains: `list_active`, `list_inactive`, `list_persistent`, `list_transient`, `list_running`, `list_paused`,

@@ -441,4 +441,4 @@ def _job(output: str) -> JobInfo | None:
 
 def _named(names: Sequence[str], number: str) -> str:
     """The name of a number, or, of one that a newer libvirt has, the number."""
-    return names[int(number)] if number.isdecimal() and int(number) < len(names) else number
+    return names[int(number)] if number in map(str, range(len(names))) else number

@@ -1,6 +1,7 @@
 # Everything starts here: `make demo` shows it, `make test` checks it. Each sets up what is missing and says so.
 
 URI ?= test:///default
+MINUTES ?= 60
 SUITE ?= bookworm
 ifneq ($(origin AS),command line)  # make's own value is the name of an assembler
 AS = root
@@ -15,7 +16,7 @@ help:
 	@echo "make test              lint, type check and tests, with a libvirtd of their own"
 	@echo "make test T='-k name'  the same with other arguments for pytest"
 	@echo "make test VIRSH='...'  the same with another virsh, such as 'chroot DIR virsh'"
-	@echo "make soak              the tests that inject faults for minutes"
+	@echo "make soak MINUTES=60   random faults for as long as that, with every value and outcome checked"
 	@echo "make corpus            libvirt's own XML documents, some 3,500, there and back, and virt-manager's test host"
 	@echo "make fresh             make demo and make test in an empty root of Debian 12, with nothing of this machine"
 	@echo "make fresh SUITE=trixie AS=user  the same with another release, and as a user who may install nothing"
@@ -33,7 +34,7 @@ test:
 
 soak:
 	@tools/prepare test
-	@tools/check -m soak $(T)
+	@tools/soak --minutes $(MINUTES)
 
 corpus:
 	@tools/prepare test

@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 import os
-import random
 import re
 import shutil
 import signal
@@ -17,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -584,85 +583,6 @@ def test_a_test_hypervisor_that_is_lost_is_not_asked_again(estate: Estate) -> No
             for _ in range(20_000):
                 pipe.domain.state("guest")
             pipe.execute()
-
-
-@system_only
-@pytest.mark.soak
-def test_a_minute_of_faults_gives_right_values_or_right_errors_only(daemon: Libvirtd) -> None:
-    chance = random.Random(20)
-    allowed = (CannotConnectError, ConnectionLostError, CommandTimeoutError)
-    guest = {"@type": "qemu", "name": "guest", "memory": 32768, "os": {"type": "hvm"}}
-    descriptors, counts = len(os.listdir("/proc/self/fd")), {"right": 0, "error": 0}
-    failures: list[object] = []
-    over = threading.Event()
-
-    def faults(hypervisor: Hypervisor) -> None:
-        while not over.is_set():
-            time.sleep(chance.random() * 0.4)
-            kind = chance.choice(["kill virsh", "kill virsh", "stop", "restart", "down", "stop virsh"])
-            try:
-                if kind == "restart":
-                    daemon.kill()
-                elif kind == "down":
-                    daemon.down()
-                    time.sleep(chance.random())
-                    daemon.up()
-                elif kind == "stop":
-                    with daemon.stopped():
-                        time.sleep(chance.random() * 1.5)
-                else:
-                    for virsh in virshes():
-                        os.kill(virsh, signal.SIGKILL if kind == "kill virsh" else signal.SIGSTOP)
-            except (OSError, StopIteration, ValueError):
-                continue  # it was gone already
-
-    with Hypervisor(unix.Local(timeout=1), daemon.uri) as hypervisor:
-        with hypervisor.set_controls(timeout=60):
-            hypervisor.domain.define(guest)
-            uuid = hypervisor.domain.uuid("guest")
-
-        def ask(number: int) -> None:
-            questions: list[tuple[Callable[[], object], Callable[[object], bool]]] = [
-                (lambda: hypervisor.domain.uuid("guest"), lambda value: value == uuid),
-                (lambda: hypervisor.virsh("echo", str(number)), lambda value: not value or value[1] == f"{number}\n"),  # type: ignore[index]
-                (lambda: list(hypervisor.list_domains(all=True)), lambda value: value == ["guest"]),
-                (lambda: hypervisor.generic.nodeinfo()["cpus"], lambda value: value == os.cpu_count()),
-            ]
-            question, is_right = questions[number % len(questions)]
-            try:
-                value = question()
-                counts["right"] += 1
-                if not is_right(value):
-                    failures.append((number, value))
-            except allowed:
-                counts["error"] += 1
-            except BaseException as error:  # noqa: BLE001
-                failures.append((number, error, getattr(error, "stderr", None)))
-
-        faulty = threading.Thread(target=faults, args=(hypervisor,))
-        faulty.start()
-        numbers = itertools.count()
-        end = time.monotonic() + 60
-
-        def worker() -> None:
-            while time.monotonic() < end:
-                ask(next(numbers))
-
-        workers = [threading.Thread(target=worker) for _ in range(4)]
-        for each in workers:
-            each.start()
-        for each in workers:
-            each.join()
-        over.set()
-        faulty.join()
-        daemon.up()
-        assert failures == []
-        assert counts["right"] > 500
-        assert counts["error"] > 5
-        with hypervisor.set_controls(timeout=60):
-            assert hypervisor.domain.uuid("guest") == uuid
-    wait_until(lambda: not [virsh for virsh in virshes() if virsh])
-    assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
 def test_a_named_connection_that_fails_says_so_for_every_command_of_a_batch(tmp_path: Path) -> None:

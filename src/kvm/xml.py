@@ -333,7 +333,8 @@ def device(given: Document) -> bytes | str:
 
 def printed_device(text: str) -> Conf:
     """The device that virsh printed, as a dict of its tag."""
-    return _read_printed(text, document_roots().below["domain"].below["devices"])
+    devices = document_roots().below["domain"].below["devices"]
+    return _read_printed(text, Place(frozenset(), devices.below, document_roots().add))
 
 
 def attribute(element: etree._Element, child: str, *names: str) -> str | None:

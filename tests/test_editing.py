@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import kvm
+import unix
 from conftest import Estate
-from kvm import Hypervisor
+from kvm import Hypervisor, xml
 from kvm.xml import Conf
 from test_domain import GUEST
 
@@ -52,6 +55,117 @@ def test_a_network_filter_is_edited(hypervisor: Hypervisor) -> None:
         assert nwfilter.conf("filter1")["rule"][0]["@action"] == "accept"
     finally:
         nwfilter.undefine("filter1")
+
+
+ENTRIES = [("rule", "drop"), ("filterref", "no-mac-spoofing"), ("rule", "accept"), ("filterref", "no-ip-spoofing")]
+
+
+def test_an_edit_of_a_network_filter_moves_no_rule(hypervisor: Hypervisor) -> None:
+    nwfilter = hypervisor.nwfilter
+    rule = "<rule action='{}' direction='in' priority='500'><tcp dstportstart='22'/></rule>"
+    entries = [rule.format(value) if tag == "rule" else f"<filterref filter='{value}'/>" for tag, value in ENTRIES]
+    for name in ("no-mac-spoofing", "no-ip-spoofing"):
+        nwfilter.define({"@name": name, "@chain": "root"})
+    nwfilter.define(f"<filter name='filter2'>{''.join(entries)}</filter>")
+
+    def printed() -> list[tuple[str, str | None]]:
+        root = xml.root(printed_by(hypervisor, "nwfilter-dumpxml", "filter2"))
+        return [(str(each.tag), each.get("action", each.get("filter"))) for each in root if each.tag != "uuid"]
+
+    try:
+        nwfilter.edit("filter2", lambda conf: conf["rule"][0]["tcp"].update({"@dstportstart": "23"}))
+        assert nwfilter.conf("filter2")["rule"][0]["tcp"]["@dstportstart"] == "23"
+        assert printed() == ENTRIES
+        nwfilter.define(nwfilter.conf("filter2"))
+        assert printed() == ENTRIES
+        with pytest.raises(kvm.InvalidArgumentError, match="'#order' names 'rule' 2 times, but there are 3"):
+            nwfilter.edit("filter2", lambda conf: conf["rule"].insert(1, conf["rule"][0]))
+        assert printed() == ENTRIES
+
+        def insert(conf: Conf) -> None:
+            conf["rule"].insert(1, {"@action": "reject", "@direction": "out"})
+            conf["#order"].insert(conf["#order"].index("filterref"), "rule")
+
+        nwfilter.edit("filter2", insert)
+        assert printed() == [ENTRIES[0], ("rule", "reject"), *ENTRIES[1:]]
+    finally:
+        for name in ("filter2", "no-mac-spoofing", "no-ip-spoofing"):
+            nwfilter.undefine(name)
+
+
+STEPS = (
+    '<a:steps xmlns:a="urn:a" b="1&#10;2">\n      <a:run>1</a:run><?a now?><a:wait/><!-- it\'s\n\there -->\n'
+    "      <a:run><![CDATA[<2>='\n\t']]></a:run><a:wait> </a:wait>\n    </a:steps>"
+)
+
+
+def test_an_edit_leaves_the_metadata_of_others_alone(hypervisor: Hypervisor) -> None:
+    paths = {"kernel": "/srv/a\tb\nc", "initrd": "/srv/d"}
+    system: Any = GUEST["os"]
+    conf = {**GUEST, "os": {**system, **paths}, "metadata": {"x": True}}
+    document = kvm.to_xml("domain", conf).replace("<x/>", STEPS)
+    env = {"@name": "A", "@value": "b\n\tc"}
+    hypervisor.domain.define(document)
+
+    def steps() -> str:
+        (found,) = re.findall("<a:steps.*</a:steps>", printed_by(hypervisor, "dumpxml", "guest"), re.DOTALL)
+        return str(found)
+
+    try:
+        before = steps()
+        added = {"title": "t", "qemu:commandline": {"qemu:env": env}}
+        hypervisor.domain.edit("guest", lambda conf: conf.update(added), skip_validate=True)
+        hypervisor.domain.edit("guest", lambda conf: conf.update(vcpu=2), skip_validate=True)
+        assert steps() == before
+        assert hypervisor.domain.conf("guest")["title"] == "t"
+        assert hypervisor.domain.conf("guest")["qemu:commandline"]["qemu:env"] == [env]
+        assert {key: hypervisor.domain.conf("guest")["os"][key] for key in paths} == paths
+        hypervisor.domain.define(hypervisor.domain.conf("guest"))
+        assert re.findall("<a:(run|wait)", steps()) == ["run", "wait", "run", "wait"]
+    finally:
+        hypervisor.domain.undefine("guest")
+
+
+def printed_by(hypervisor: Hypervisor, *words: str) -> str:
+    result = hypervisor.virsh(*words)
+    assert isinstance(result, unix.Result)
+    return result.stdout
+
+
+def test_an_edit_of_metadata_moves_no_element(test_driver: Hypervisor) -> None:
+    domain, uri = test_driver.domain, "urn:kvm:test"
+    steps = "<steps><run>1</run><?a now?><wait>x\n\t</wait><run>2</run><!-- a\n\tb --><wait/></steps>"
+    domain.metadata("test", uri, key="k", set=steps)
+    assert domain.metadata("test", uri)["steps"]["#order"] == ["run", "wait", "run", "wait"]
+    domain.metadata("test", uri, key="k", edit=lambda told: told["steps"].update({"@done": 1}))
+    expected = steps.replace("<steps>", '<steps done="1">').replace("a\n\tb", "a  b")
+    printed = printed_by(test_driver, "metadata", "test", uri)
+    assert re.sub(r">\s+<", "><", printed.strip()) == expected
+    domain.metadata("test", uri, remove=True)
+
+
+def test_a_numa_topology_keeps_its_order(hypervisor: Hypervisor) -> None:
+    cells = [{"@id": n, "@cpus": n, "@memory": 4096} for n in range(2)]
+    order = ["latency", "bandwidth", "latency", "bandwidth"]
+    link = {"@initiator": 0, "@type": "access"}
+    links = {
+        "latency": [{**link, "@target": n, "@value": 5} for n in range(2)],
+        "bandwidth": [{**link, "@target": n, "@value": 204800, "@unit": "KiB"} for n in range(2)],
+        "#order": order,
+    }
+    hypervisor.domain.define({**GUEST, "vcpu": 2, "cpu": {"numa": {"cell": cells, "interconnects": links}}})
+    try:
+        hypervisor.domain.define(hypervisor.domain.conf("guest"))
+        hypervisor.domain.edit("guest", lambda conf: conf.update(title="t"))
+        assert hypervisor.domain.conf("guest")["cpu"]["numa"]["interconnects"]["#order"] == order
+    finally:
+        hypervisor.domain.undefine("guest")
+
+
+@pytest.mark.parametrize("returned", ["a title", "/etc/passwd", Path("/a.xml"), 5, True, ["<a/>"]])
+def test_what_a_function_returns_by_mistake_is_refused(test_driver: Hypervisor, returned: Any) -> None:
+    with pytest.raises(kvm.InvalidArgumentError, match="the function of an edit changes the <domain> that it is given"):
+        test_driver.domain.edit("test", lambda conf: conf.setdefault("title", returned))
 
 
 def test_a_snapshot_is_edited_and_cloned(test_driver: Hypervisor) -> None:

@@ -28,6 +28,7 @@ from kvm import (
     Quantity,
     UnreadableOutputError,
     text,
+    xml,
 )
 from kvm.groups.domain import cpus, labels, memory, signals
 from kvm.groups.domain.cpus import GuestVcpus
@@ -565,7 +566,7 @@ def test_metadata_on_one_line_says_the_same(content: str, attribute: str) -> Non
         etree.SubElement(element, "c").text = content
     except ValueError:
         return
-    line = labels._on_one_line(element)
+    line = xml.on_one_line(element)
     assert not re.search(r"[\x00-\x1f\x7f]", line)
     again = etree.fromstring(line)
     assert (again.get("b"), again[0].text) == (attribute, content)

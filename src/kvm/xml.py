@@ -34,7 +34,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
-from kvm.xmlplaces import PLAIN, Place, document_roots, other
+from kvm.xmlplaces import FOREIGN, PLAIN, Place, document_roots, other
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -66,8 +66,8 @@ _WRITTEN = re.compile(
 
 
 @cache
-def _parser(encoding: str | None) -> etree.XMLParser[etree._Element]:
-    """The parser of all documents: it is costly to make, and may be used by several threads."""
+def _parser(encoding: str | None, *, keep: bool) -> etree.XMLParser[etree._Element]:
+    """A parser, which may `keep` comments and processing instructions. It is costly to make; threads may share it."""
     from lxml import etree
 
     return etree.XMLParser(
@@ -75,8 +75,8 @@ def _parser(encoding: str | None) -> etree.XMLParser[etree._Element]:
         resolve_entities=False,
         no_network=True,
         load_dtd=False,
-        remove_comments=True,
-        remove_pis=True,
+        remove_comments=not keep,
+        remove_pis=not keep,
     )
 
 
@@ -84,11 +84,16 @@ os.register_at_fork(after_in_child=_parser.cache_clear)  # another thread of the
 
 
 def parse(text: str | bytes) -> etree._Element:
-    """The root element of a document. `InvalidArgumentError` if it is not well-formed, or has a DTD."""
+    """The root element of a document, without comments. `InvalidArgumentError` if not well-formed, or with a DTD."""
+    return _parsed(text, keep=False)
+
+
+def _parsed(text: str | bytes, *, keep: bool) -> etree._Element:
     from lxml import etree
 
     try:
-        root = etree.fromstring(_encoded(text).lstrip(), _parser("utf-8" if isinstance(text, str) else None))
+        parser = _parser("utf-8" if isinstance(text, str) else None, keep=keep)
+        root = etree.fromstring(_encoded(text).lstrip(), parser)
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
         from_xml(text)  # which says it better
         raise InvalidArgumentError(f"the XML is not well-formed: {getattr(error, 'msg', error)}") from error
@@ -206,6 +211,55 @@ def content(tag: str, given: Document) -> bytes:
     return found
 
 
+def revised(printed: str, tag: str, wanted: object) -> bytes:
+    """The XML of a document that virsh `printed`, changed to what the function of an edit `wanted`.
+
+    As a dict, that has not all that is in XML; so only what is different in it is written anew.
+    """
+    if isinstance(wanted, Mapping):
+        from kvm.xmlpatch import patch
+
+        return patch(_printed(printed), tag, _without_tag(tag, wanted), document_roots()).encode()
+    from lxml import etree
+
+    is_xml = isinstance(wanted, bytes | etree._Element) or (isinstance(wanted, str) and _XML.match(wanted))
+    if not is_xml:
+        raise InvalidArgumentError(
+            f"the function of an edit changes the <{tag}> that it is given and returns None, or returns another one "
+            f"as a dict, XML or an lxml element; it returned {wanted!r}"
+        )
+    return content(tag, cast(Document, wanted))
+
+
+def on_one_line(element: Mapping[str, Any] | str | bytes | etree._Element) -> str:
+    """The XML of one element of another program, without control characters, which virsh's prompt could not take."""
+    from lxml import etree
+
+    given = element
+    if isinstance(given, Mapping):
+        if len(given) != 1:
+            raise InvalidArgumentError(f"metadata is one element, a dict of its tag, not {', '.join(given) or 'none'}")
+        ((tag, content),) = given.items()
+        given = to_xml(tag, content)
+    if isinstance(given, etree._Element):
+        given = etree.tostring(given, with_tail=False)
+    text = etree.tostring(_parsed(given, keep=True), encoding="unicode")
+    return re.sub(r"<!--.*?-->|<\?.*?\?>|[\x00-\x1f\x7f]", _without_control_characters, text, flags=re.DOTALL)
+
+
+def _without_control_characters(found: re.Match[str]) -> str:
+    written = found[0]
+    return f"&#{ord(written)};" if len(written) == 1 else re.sub(r"[\x00-\x1f\x7f]", " ", written)
+
+
+def revised_element(printed: str, wanted: Mapping[str, Any]) -> str:
+    """The XML of an element of another program that virsh `printed`, changed to a dict of its tag."""
+    from kvm.xmlpatch import patch
+
+    ((tag, content),) = wanted.items()
+    return patch(_printed(printed), tag, content, FOREIGN)
+
+
 # -- readers of virsh's output ------------------------------------------------------------------------------------
 
 
@@ -221,6 +275,11 @@ def conf(text: str) -> Conf:
     """The content of the document that virsh printed, without its root's tag."""
     (value,) = _read_printed(text, document_roots()).values()
     return value if isinstance(value, dict) else {}
+
+
+def element(text: str) -> dict[str, Any]:
+    """The element of another program that virsh printed, as a dict of its tag."""
+    return _read_printed(text, FOREIGN)
 
 
 def _read_printed(text: str, top: Place) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
-from types import MappingProxyType
 from typing import NoReturn, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError
@@ -43,15 +42,22 @@ _Scope: TypeAlias = Mapping[str, str]
 """The namespaces that are declared at a place, by their prefixes."""
 
 
-def write(tag: str, value: object, line: str = "\n", scope: _Scope = MappingProxyType({})) -> str:
-    """Return the XML of an element `tag` without a newline at its end.
+def write(tag: str, value: object) -> str:
+    """Return the XML of a document, without a newline at its end, with quantities in the units of their places.
+
+    `InvalidArgumentError` for what XML cannot hold, naming the element.
+    """
+    return write_part(tag, with_units(tag, value), "\n", {})
+
+
+def write_part(tag: str, value: object, line: str, scope: _Scope) -> str:
+    """Return the XML of an element of a document, whose quantities are plain numbers.
 
     `line` begins a new line at the element's indentation; `scope` are the namespaces that are declared around it.
-    `InvalidArgumentError` for what XML cannot hold, naming the element.
     """
     parts: list[str] = []
     try:
-        _element(parts, tag, with_units(tag, value), line, scope)
+        _element(parts, tag, value, line, scope)
     except InvalidArgumentError:
         raise
     except ValueError as error:  # an int of thousands of digits

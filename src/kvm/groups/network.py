@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from kvm import table, text, xml
-from kvm.errors import InvalidArgumentError, UnreadableOutputError
+from kvm.errors import UnreadableOutputError
 from kvm.events import LIFECYCLE, METADATA_CHANGE, Details, EventOptions, Events, Kinds, OfLibvirt
 from kvm.groups.group import Group
 from kvm.groups.notes import revised_metadata, revised_text
@@ -284,9 +284,10 @@ class Network(Group):
         if edit is not None and set is None and not remove:
             read = Command("net-metadata", {"network": network, "uri": uri, **affected})
             conf = Command("net-dumpxml", {"network": network, "inactive": affected.get("config")})
-            plan = revised_metadata(read, conf, key, _some_metadata, _one_line, edit, **self._carefully())
+            plan = revised_metadata(read, conf, key, xml.element, edit, **self._carefully())
             return self._caller.call(plan)
-        given = {"key": key, "set": None if set is None else _one_line(set), "remove": remove or None, "edit": edit}
+        element = None if set is None else xml.on_one_line(set)
+        given = {"key": key, "set": element, "remove": remove or None, "edit": edit}
         return self._set_or_read("net-metadata", _metadata, given, network=network, uri=uri, **affected)
 
     def name(self, network: str) -> str:
@@ -405,27 +406,8 @@ def _text_of(tag: str) -> Callable[[str], str]:
     return read
 
 
-def _one_line(given: Metadata) -> str:
-    """An element as one line of XML, as far as its texts are."""
-    from lxml import etree
-
-    if isinstance(given, Mapping):
-        if len(given) != 1:
-            raise InvalidArgumentError(f"metadata is one element, a dict of its tag, not {given!r}")
-        ((tag, content),) = given.items()
-        given = xml.to_xml(tag, content)
-    whole = given if isinstance(given, etree._Element) else xml.parse(given)
-    compact = etree.fromstring(etree.tostring(whole, with_tail=False), etree.XMLParser(remove_blank_text=True))
-    return etree.tostring(compact, encoding="unicode")
-
-
 def _metadata(output: str) -> dict[str, Any] | None:
-    return _some_metadata(output) if output.strip() else None
-
-
-def _some_metadata(output: str) -> dict[str, Any]:
-    (element,) = xml.nodes(output, "/*")
-    return dict(element)
+    return xml.element(output) if output.strip() else None
 
 
 # -- net-dhcp-leases ----------------------------------------------------------------------------------------------

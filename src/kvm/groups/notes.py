@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -35,7 +35,7 @@ def revised_text(
             raise TypeError(f"virsh {setting.name}: a function that edits a text returns one, not {wanted!r}")
         return wanted
 
-    def write(wanted: str) -> Command:
+    def write(_: str, wanted: str) -> Command:
         return Command(setting.name, {**setting.options, "new_desc": wanted}, reads=False)
 
     what = path.rpartition("/")[2]
@@ -47,13 +47,12 @@ def revised_metadata(
     conf: Command,
     key: str | None,
     parse: Callable[[str], dict[str, Any]],
-    compact: Callable[[Any], str],
     function: Callable[[dict[str, Any]], object],
     *,
     alone: AbstractContextManager[object],
     check: bool,
 ) -> Plan[Result]:
-    """The element that `read` prints, changed by `function`, and set in the form that `compact` gives it.
+    """The element that `read` prints, changed by `function`.
 
     If the XML that `conf` prints has no such element, the function is given an empty dict. An empty result removes it.
     """
@@ -66,8 +65,10 @@ def revised_metadata(
             checked(command, result)
         return ""
 
-    def write(wanted: object) -> Command:
-        change = {"key": key, "set": compact(wanted)} if wanted else {"remove": True}
+    def write(told: str, wanted: Any) -> Command:
+        if told and isinstance(wanted, Mapping) and len(wanted) == 1:
+            wanted = xml.revised_element(told, wanted)
+        change = {"key": key, "set": xml.on_one_line(wanted)} if wanted else {"remove": True}
         return Command(read.name, {**read.options, **change}, reads=False)
 
     def value(said: str) -> dict[str, Any]:

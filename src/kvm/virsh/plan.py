@@ -113,8 +113,8 @@ def editing(
 ) -> Plan[Result]:
     """A document that `read` prints, changed by `function`, and handed to what `define` makes of it."""
 
-    def write(wanted: xml.Document) -> Command:
-        return define(xml.content(tag, wanted))
+    def write(told: str, wanted: object) -> Command:
+        return define(xml.revised(told, tag, wanted))
 
     return revising(f"<{tag}>", read, printed, xml.conf, write, function, alone=alone, check=check)
 
@@ -124,13 +124,15 @@ def revising(
     read: Command,
     part: Callable[[Command, Result], Plan[str]],
     parse: Callable[[str], V],
-    write: Callable[[Any], Command],
+    write: Callable[[str, Any], Command],
     function: Callable[[V], object],
     *,
     alone: AbstractContextManager[object],
     check: bool,
 ) -> Plan[Result]:
-    """What `parse` makes of a `part` of what `read` prints, changed by `function`, as what it gives to `write` sets it.
+    """What `parse` makes of a `part` of what `read` prints, changed by `function`.
+
+    `write` makes the command that sets it, of that part and of what the function has made of it.
 
     It is read once more before that: what somebody else has changed in the meantime is not overwritten. The second
     reading and the setting belong together, so they are done within `alone`.
@@ -144,7 +146,7 @@ def revising(
         wanted = value
     if wanted == before:
         return Result(0, f"{what} is as it was\n", "")
-    change = write(wanted)
+    change = write(told, wanted)
     with alone:
         (again,) = yield Lookup((read,))
         if (yield from part(read, again)) != told:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
 
 from kvm import xml
-from kvm.errors import InvalidArgumentError, NotFoundError
+from kvm.errors import NotFoundError
 from kvm.groups.domain.affected import Affected
 from kvm.groups.group import Group
 from kvm.groups.notes import revised_metadata, revised_text
@@ -100,8 +99,9 @@ class Labels(Group):
             read = Command("metadata", {"domain": domain, "uri": uri, **options})
             conf = Command("dumpxml", {"domain": domain, "inactive": options.get("config")})
             parse = _metadata(domain, uri)
-            return self._caller.call(revised_metadata(read, conf, key, parse, _on_one_line, edit, **self._carefully()))
-        given = {"key": key, "set": None if set is None else _on_one_line(set), "remove": remove or None, "edit": edit}
+            return self._caller.call(revised_metadata(read, conf, key, parse, edit, **self._carefully()))
+        element = None if set is None else xml.on_one_line(set)
+        given = {"key": key, "set": element, "remove": remove or None, "edit": edit}
         return self._set_or_read("metadata", _metadata(domain, uri), given, domain=domain, uri=uri, **options)
 
     def rename(self, domain: str | int, new_name: str) -> Result:
@@ -121,24 +121,10 @@ def _description(domain: str | int, which: Mapping[str, object]) -> Plan[str]:
     return (yield from reading(of_domain, lambda output: str(xml.nodes(output, f"string(/domain/{label})")[0])))
 
 
-def _on_one_line(element: Metadata) -> str:
-    """The XML of an element without a control character, which virsh's prompt could not take."""
-    from lxml import etree
-
-    if isinstance(element, Mapping):
-        if len(element) != 1:
-            raise InvalidArgumentError(f"metadata is one element, not {', '.join(element) or 'none'}")
-        ((tag, content),) = element.items()
-        element = xml.to_xml(tag, content)
-    root = xml.parse(etree.tostring(element) if isinstance(element, etree._Element) else element)
-    text = etree.tostring(root, encoding="unicode")
-    return re.sub(r"[\x00-\x1f\x7f]", lambda found: f"&#{ord(found[0])};", text)
-
-
 def _metadata(domain: str | int, uri: str) -> Callable[[str], dict[str, Any]]:
     def read(output: str) -> dict[str, Any]:
         if not output.strip():  # newer virsh; an older one says itself that it has found none
             raise NotFoundError(f"virsh metadata: {domain!r} has no metadata of {uri!r}", command=["metadata"])
-        return xml._xml_to_dict(xml.root(output))
+        return xml.element(output)
 
     return read

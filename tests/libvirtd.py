@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree, which
@@ -31,9 +31,23 @@ DIRECTORIES = {
 
 LIBVIRTD_CONF = """
 auth_unix_ro = "none"
-auth_unix_rw = "none"
+auth_unix_rw = "{auth}"
 log_outputs = "2:file:{log}/libvirtd.log"
 """
+
+SASL_CONF = """
+mech_list: plain
+sasldb_path: {database}
+"""
+
+AUTH_CONF = """
+[credentials-tests]
+{credentials}
+
+[auth-libvirt-localhost]
+credentials=tests
+"""
+"""What libvirt's client sends to this machine's daemon instead of asking for it."""
 
 QEMU_CONF = """
 user = "root"
@@ -60,11 +74,13 @@ class Libvirtd:
 
     `uri` is how to connect to it, `home` the directory with all that it has, `ksm` its copy of the kernel's directory
     of that name (None if there is none), `has_firmware` whether it sees the firmware that ``bin/dmidecode`` describes.
-    Its messages are in `language`, where libvirt is translated to that.
+    Its messages are in `language`, where libvirt is translated to that. With `users`, passwords by names, it wants its
+    clients to authenticate (SASL); `credentials` writes what they need.
     """
 
-    def __init__(self, language: str = "") -> None:
+    def __init__(self, language: str = "", users: Mapping[str, str] | None = None) -> None:
         self._language = language
+        self._users = users or {}
         self.home = Path(tempfile.mkdtemp(prefix="libvirtd-"))  # short: a socket's path has 107 bytes at most
         for name in DIRECTORIES:
             (self.home / name).mkdir()
@@ -72,8 +88,20 @@ class Libvirtd:
         self.has_firmware = False
         self.is_system = os.geteuid() == 0
         self._ports = Ports()
+        self._env = self._sasl() if self._users else {}
+        self._client = {**os.environ}
+        if self._users:
+            self._client["LIBVIRT_AUTH_FILE"] = self.credentials(*next(iter(self._users.items())))
         self.process = self._start_system() if self.is_system else self._start_session()
         self._wait_until_it_answers()
+
+    def credentials(self, name: str | None = None, password: str | None = None) -> str:
+        """The path of a new auth.conf, for LIBVIRT_AUTH_FILE, with this name and password as far as they are given."""
+        lines = [f"{key}={value}" for key, value in (("authname", name), ("password", password)) if value is not None]
+        handle, path = tempfile.mkstemp(prefix="auth-", dir=self.home)
+        with open(handle, "w") as file:
+            file.write(AUTH_CONF.format(credentials="\n".join(lines)))
+        return path
 
     def stop(self) -> None:
         """End the daemon and its guests, and wait until the last of them is gone."""
@@ -143,7 +171,7 @@ class Libvirtd:
         return "\n".join(file.read_text(errors="replace") for file in files if file.exists())
 
     def _start_system(self) -> subprocess.Popen[bytes]:
-        (self.home / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(log="/var/log/libvirt"))
+        self._configure(self.home / "etc", "/var/log/libvirt")
         (self.home / "etc" / "qemu.conf").write_text(QEMU_CONF + self._ports_conf())
         ksm = Path("/sys/kernel/mm/ksm")
         mounts = {str(self.home / name): where for name, where in DIRECTORIES.items()}
@@ -179,14 +207,37 @@ class Libvirtd:
         (self.home / "lib" / "libvirt").mkdir()
         (self.home / "lib" / "libvirt" / "qemu.conf").write_text(self._ports_conf())
         self.uri = f"qemu:///session?socket={self.home}/run/libvirt/libvirt-sock"
+        if self._users:
+            self._configure(self.home / "lib" / "libvirt", str(self.home / "log"))
         return self._start(["libvirtd", "--pid-file", f"{self.home}/pid"], home)
 
+    def _configure(self, directory: Path, log: str) -> None:
+        auth = "sasl" if self._users else "none"
+        (directory / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(log=log, auth=auth))
+
+    def _sasl(self) -> dict[str, str]:
+        """The environment of a daemon that knows `users`."""
+        database = self.home / "passwd.db"
+        for name, password in self._users.items():
+            words = ["saslpasswd2", "-a", "libvirt", "-f", str(database), "-c", "-p", name]
+            subprocess.run(words, input=password.encode(), env={**os.environ, "PATH": _path()}, check=True)
+        configuration = self.home / "sasl"
+        configuration.mkdir()
+        (configuration / "libvirt.conf").write_text(SASL_CONF.format(database=database))
+        return {"SASL_CONF_PATH": str(configuration)}
+
     def _start(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
         with (self.home / "out").open("wb") as out:
             return subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
-                env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", "LANGUAGE": self._language, **env},
+                env={
+                    **os.environ,
+                    "PATH": _path(),
+                    "LC_ALL": "C.UTF-8",
+                    "LANGUAGE": self._language,
+                    **self._env,
+                    **env,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -195,12 +246,19 @@ class Libvirtd:
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + 60
-        while subprocess.run(["virsh", "-c", self.uri, "uri"], capture_output=True, check=False).returncode != 0:
+        words = ["virsh", "-c", self.uri, "uri"]
+        while subprocess.run(
+            words, env=self._client, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        ).returncode:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 said = self.log()
                 self.stop()
                 raise RuntimeError(f"libvirtd did not start:\n{said}")
             time.sleep(0.1)
+
+
+def _path() -> str:
+    return os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
 def _children(pid: int) -> list[int]:
@@ -213,5 +271,5 @@ def _program(pid: int) -> str:
 
 def missing() -> list[str]:
     """The programs without which there is no libvirtd to test with."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return [name for name in ("libvirtd", "virsh", "qemu-system-x86_64", "setpriv") if not which(name, path=path)]
+    needed = ("libvirtd", "virsh", "qemu-system-x86_64", "setpriv", "saslpasswd2")
+    return [name for name in needed if not which(name, path=_path())]

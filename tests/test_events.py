@@ -359,7 +359,7 @@ def test_event_raises_when_nothing_tells_that_it_listens(libvirtd: Libvirtd, tmp
 
 
 def test_event_raises_when_credentials_are_asked_for(host: unix.Host) -> None:
-    with host.set_controls(timeout=30), pytest.raises(kvm.CannotConnectError):
+    with host.set_controls(timeout=30), pytest.raises(kvm.AuthenticationRequiredError):
         Hypervisor(host, "esx://root@127.0.0.1:1/?no_verify=1").domain.event()
 
 

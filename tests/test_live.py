@@ -514,7 +514,7 @@ def test_a_virsh_that_died_while_unused_is_replaced_also_for_an_action(libvirtd:
 def test_a_test_hypervisor_that_died_while_unused_is_said_to_be_gone(live: Hypervisor) -> None:
     live.domain.destroy("test")
     kill_virsh_of(live)
-    with pytest.raises(ConnectionLostError, match="all that test:///default was is gone with it"):
+    with pytest.raises(ConnectionLostError, match="the state of test:///default is lost with it"):
         live.domain.state("test")
     assert live.domain.state("test") == "running"
 

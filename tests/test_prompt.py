@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from kvm import ConnectionLostError
 from kvm.virsh import manners
 from kvm.virsh.command import failure
-from kvm.virsh.prompt import ENVIRONMENT, Conversation, Reply, carries, quoted, typed
+from kvm.virsh.outcome import credentials_question, unauthenticated
+from kvm.virsh.prompt import ENVIRONMENT, Conversation, Reply, carries, is_long, quoted, typed
 
 COMMAND_LINES = sorted((Path(__file__).parents[1] / "tools" / "virsh").glob("commands-*.json"))
 """Those of all releases that were extracted."""
@@ -39,9 +41,13 @@ def recorded() -> tuple[bytes, bytes]:
     """What a real virsh printed on both streams when it was asked ASKED."""
     conversation = Conversation(TOKEN)
     asked = b"".join(conversation.ask(words) for words in ASKED)
-    env = {**os.environ, **ENVIRONMENT, "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(["virsh", "-c", "test:///default"], input=asked, capture_output=True, check=False, env=env)
+    done = run_virsh(asked)
     return done.stdout, done.stderr
+
+
+def run_virsh(asked: bytes) -> subprocess.CompletedProcess[bytes]:
+    env = {**os.environ, **ENVIRONMENT, "LC_ALL": "C.UTF-8"}
+    return subprocess.run(["virsh", "-c", "test:///default"], input=asked, capture_output=True, check=False, env=env)
 
 
 def told(pieces: list[tuple[str, bytes]]) -> list[Reply]:
@@ -115,21 +121,69 @@ def test_a_reply_that_breaks_off_is_none(recorded: tuple[bytes, bytes]) -> None:
         assert broken == whole[: len(broken)]
 
 
-@pytest.mark.parametrize("word", ["a\tb", "a\nb", "\x1b[A", "\x00", "\x7f", "\udcff", "\r"])
-def test_the_prompt_does_not_carry_what_readline_would_act_on(word: str) -> None:
+@pytest.mark.parametrize("word", ["a\0b", "\udcff"])
+def test_prompt_carries_no_nul_byte_and_no_invalid_text(word: str) -> None:
     assert not carries(["echo", word])
 
 
-def test_the_prompt_does_not_carry_what_would_take_readline_long() -> None:
-    assert carries(["echo", "x" * 60_000])
-    assert not carries(["echo", "x" * 70_000])
+def test_control_characters_arrive_at_virsh_as_they_are() -> None:
+    words = [f"a{control}b" for control in [*map(chr, range(1, 32)), "\x7f"]]
+    lines = [["echo", word] for word in words] + [["echo", "".join(words)], ["echo", "a" * 600 + "\n" * 3 + "\tb"]]
+    conversation = Conversation(TOKEN)
+    asked = b"".join(conversation.ask(line) for line in lines)
+    done = run_virsh(asked)
+    conversation.stdout(done.stdout)
+    conversation.stderr(done.stderr)
+    assert [reply.stdout.decode() for reply in conversation.replies()] == [f"{word}\n" for _, word in lines]
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_what_the_prompt_carries_is_one_line_and_one_word(word: str) -> None:
+def test_what_takes_readline_long_is_known() -> None:
+    assert not is_long(["echo", "x" * 60_000])
+    assert is_long(["echo", "x" * 70_000])
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_typed_word_is_one_line_and_one_word(word: str) -> None:
     line = Conversation(TOKEN).ask([word]).decode()
-    assert not carries([word]) or line.count("\n") == 2
+    assert re.sub("\x16.", "", line, flags=re.DOTALL).count("\n") == 2
     assert quoted(word) == word or quoted(word)[0] == quoted(word)[-1] == "'"
+
+
+ASKS = b"Please enter your authentication name: "
+
+
+def asked(conversation: Conversation) -> str:
+    return conversation.question
+
+
+def test_what_precedes_the_prompt_is_greeting_or_question() -> None:
+    greeting = b"Welcome to virsh, the virtualization interactive terminal.\n\nvirsh # "
+    for end in range(len(greeting)):
+        conversation = Conversation(TOKEN)
+        conversation.stdout(greeting[:end])
+        assert not asked(conversation)
+    for end in range(1, len(ASKS)):
+        conversation = Conversation(TOKEN)
+        conversation.stdout(ASKS[:end])
+        assert asked(conversation) == ASKS[:end].decode().removesuffix(":")
+
+
+def test_question_after_a_loss_is_what_follows_the_echo() -> None:
+    conversation = Conversation(TOKEN)
+    for _ in range(2):
+        conversation.ask(["uri"])
+    conversation.stdout(b"Welcome\n\nvirsh # uri\n" + ASKS)
+    assert not asked(conversation)  # it has not lost its connection, so this is output
+    conversation.stderr(LOST)
+    assert asked(conversation) == "Please enter your authentication name"
+    conversation.stderr(b"error: Reconnected to the hypervisor\n")
+    assert not asked(conversation)
+    conversation.stdout(f"\n\nvirsh # {TOKEN}\\0\n".encode())
+    conversation.stderr(b"error: " + LOST + f"unknown command: '{TOKEN}0'\n".encode())
+    assert len(conversation.replies()) == 1
+    assert conversation.is_disconnected
+    conversation.stdout(b"virsh # uri\n" + ASKS)
+    assert asked(conversation) == "Please enter your authentication name"
 
 
 @pytest.mark.parametrize("name", ["web1", "a=b", "7", "-a", "--all", "--", "", "it's", "a b", "#1"])
@@ -182,3 +236,31 @@ def test_results_are_those_that_a_process_of_its_own_would_have(
     result = manners.judged(command, *reply, reads=command != "destroy")
     assert result.status is status
     assert result.stderr == (reply.stderr.decode() if stderr is None else stderr)
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr"),
+    [
+        (b"Name [x]: ", b"error: failed to connect to the hypervisor\nerror: denied\n"),
+        (b"Name [x]: Password: \n", b"error: failed to connect to the hypervisor\n"),
+        (b"Name [x]: ", b"error: 2026-01-01 info : DISPOSE\nfailed to connect to the hypervisor\n"),
+        (b"Name [x]: error: failed to connect to the hypervisor", b"error: denied\n"),
+        (b"", b"Warning: added a host\nName [x]: error: failed to connect to the hypervisor\n"),
+    ],
+)
+def test_question_of_a_one_shot_command_is_found(stdout: bytes, stderr: bytes) -> None:
+    result = unauthenticated(credentials_question(stdout, stderr))
+    assert result.stderr == "error: authentication required: libvirt asks 'Name [x]'\n"
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr"),
+    [
+        (b"Id: ", b"error: denied\n"),
+        (b"\n", b"error: failed to connect to the hypervisor\nerror: denied\n"),
+        (b"", b"Warning: added a host\nerror: failed to connect to the hypervisor\n"),
+        (b"", b"error: 2026-01-01 info : DISPOSE\nfailed to connect to the hypervisor\n"),
+    ],
+)
+def test_one_shot_command_without_a_question_has_none(stdout: bytes, stderr: bytes) -> None:
+    assert credentials_question(stdout, stderr) == ""

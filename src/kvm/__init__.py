@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvm.errors import (
         AgentError,
         AlreadyExistsError,
+        AuthenticationRequiredError,
         CancelledError,
         CannotConnectError,
         ChangedMeanwhileError,
@@ -62,6 +63,7 @@ __all__ = [
     "SUSPENDED",
     "AgentError",
     "AlreadyExistsError",
+    "AuthenticationRequiredError",
     "CancelledError",
     "CannotConnectError",
     "ChangedMeanwhileError",

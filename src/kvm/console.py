@@ -28,6 +28,7 @@ from kvm.errors import (
     describe,
 )
 from kvm.virsh.command import failure
+from kvm.virsh.outcome import unauthenticated
 from unix.process import GRACE, Process, TimeoutExpired
 from unix.result import Result
 
@@ -36,6 +37,9 @@ ESCAPE = "\udcff"
 
 _BANNER = re.compile(rb"Connected to domain [^\n]*\r?\nEscape character is [^\n]*\n\Z")
 _ERROR = re.compile(rb"(error: [^\n]*\n)+\s*")
+
+_QUESTION = re.compile(rb"(?:\A|\n)(?!error: )([^\n]+): \Z")
+"""libvirt asks for credentials, if nothing more comes."""
 
 _SOON = 0.1
 """Seconds in which virsh says that it has not connected, after it has said that it has."""
@@ -158,6 +162,9 @@ class Console:
             if not byte:
                 raise self._refusal(said)
             said += byte
+            if (question := _QUESTION.search(said)) and not self._is_readable(_SOON):
+                self._process.end(0)  # before its terminal goes, which would be an empty answer
+                raise failure(self._words, unauthenticated(question[1].decode("utf-8", "replace")))
         deadline = time.monotonic() + _SOON
         with contextlib.suppress(CommandTimeoutError):
             while b"error: ".startswith(self._unread[:7]) and not self._has_ended:
@@ -191,6 +198,12 @@ class Console:
                 f"virsh {self._words[0]}: nothing has come within {timeout:g} s", command=self._words
             )
         return 0 if self._has_ended else ready[0][1]
+
+    def _is_readable(self, seconds: float) -> bool:
+        """Whether something, or the end, comes within `seconds`."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def _read(self, size: int) -> bytes:
         """What there is to read; nothing at the end, which a terminal shows as an error."""

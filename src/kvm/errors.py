@@ -63,6 +63,10 @@ class DeniedError(KvmError):
     """This user may not do this."""
 
 
+class AuthenticationRequiredError(DeniedError):
+    """libvirt asks for a user name or a password, which nobody answers here: they belong into its ``auth.conf``."""
+
+
 class InvalidArgumentError(KvmError, ValueError):
     """What was given cannot be right: malformed XML, an unknown option, a number out of range."""
 
@@ -121,6 +125,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"argument unsupported: QEMU guest agent is not configured",
         r"internal error: unable to execute QEMU agent command",
     ),
+    AuthenticationRequiredError: (r"authentication required: ",),
     DeniedError: (
         r"access denied",
         r"authentication (failed|cancelled|unavailable)",
@@ -267,6 +272,9 @@ _NEWS = r"(Disconnected from|Reconnected to) "
 """Begins what another thread of virsh reports of the connection, which can come between the lines of an error."""
 
 _HINTS = {
+    r"authentication required: ": "put the credentials into libvirt's auth.conf: /etc/libvirt/auth.conf, "
+    "~/.config/libvirt/auth.conf of the user that runs virsh, or the file that LIBVIRT_AUTH_FILE or the URI's "
+    "?authfile= names; see https://libvirt.org/auth.html",
     r"(Failed to connect socket to '.*': Permission denied|authentication unavailable)": "connect as root or as a "
     "member of the group libvirt",
     r"(Failed to connect socket to|unable to connect to server at) ": "is the URI right, and is libvirtd "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
@@ -160,7 +160,11 @@ class Hypervisor(unix.Wrapper, Groups):
         """Run a command that takes over this program's terminal."""
         from kvm.virsh.plan import resolved
 
-        return self._virsh.interact(self.call(resolved(command)))
+        return self.interact_words(self.call(resolved(command)).words())
+
+    def interact_words(self, words: Sequence[str]) -> unix.Result:
+        """Run the words of any command of virsh with this program's terminal."""
+        return self._virsh.interact(words)
 
     def on_terminal(self, command: Command, *options: str) -> Process:
         """Start a command on a terminal of its own; `options` are virsh's own, before the command."""

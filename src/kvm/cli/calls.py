@@ -268,10 +268,12 @@ def value_of(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = No
 
 def begin(hypervisor: Hypervisor, asked: Invocation) -> None:
     """Have virsh start while the rest of this program is still being loaded."""
+    from kvm.virsh.connection import named
     from kvm.virsh.manners import LONG
 
-    in_process = (asked.connect or "").startswith("test:")
-    if not wants_terminal(asked) and asked.command not in _STREAMING and (in_process or asked.command not in LONG):
+    connection = named(asked.connect)
+    is_live = asked.command not in LONG or connection is None or connection.keeps_state
+    if not wants_terminal(asked) and asked.command not in _STREAMING and is_live:
         hypervisor.start()
 
 
@@ -283,8 +285,7 @@ def raw(hypervisor: Hypervisor, asked: Invocation) -> object:
 
 def interactive(hypervisor: Hypervisor, asked: Invocation) -> int:
     """Run virsh itself with this terminal; its exit status."""
-    connect = [f"--connect={hypervisor.uri}"] if hypervisor.uri else []
-    return hypervisor.host.interactive("virsh", *connect, *command_words(asked)).return_code
+    return hypervisor.interact_words(command_words(asked)).return_code
 
 
 def streams(hypervisor: Hypervisor, asked: Invocation) -> bool:

@@ -16,6 +16,7 @@ from kvm.virsh.environment import AT_THE_PROMPT, EVERY_VIRSH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import select
     from collections.abc import Sequence
     from typing import TypeVar
 
@@ -50,7 +51,12 @@ def may_be_quick(asked: Invocation) -> bool:
 
 
 def _uri(asked: Invocation) -> str:
-    return asked.connect or os.environ.get("LIBVIRT_DEFAULT_URI") or os.environ.get("VIRSH_DEFAULT_CONNECT_URI") or ""
+    return _connect(asked) or os.environ.get("LIBVIRT_DEFAULT_URI") or ""
+
+
+def _connect(asked: Invocation) -> str:
+    """What virsh connects to, if it is not libvirt's default."""
+    return asked.connect or os.environ.get("VIRSH_DEFAULT_CONNECT_URI") or ""
 
 
 class Quick:
@@ -80,14 +86,14 @@ class Quick:
         at_once(number)
 
     def _start(self) -> None:
-        connect = [f"--connect={self._asked.connect}"] if self._asked.connect else []
+        connect = f"--connect={_connect(self._asked)}"  # without it virsh would not connect before it prompts
         env = {**os.environ, **EVERY_VIRSH, **AT_THE_PROMPT, "LC_ALL": "C.UTF-8"}
         theirs, self._in = os.pipe()
         self._out, out = os.pipe()
         self._err, err = os.pipe()
         moved = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate((theirs, out, err))]
         try:
-            words = ["virsh", *connect]
+            words = ["virsh", connect]
             self._pid = os.posix_spawnp("virsh", words, env, file_actions=moved, setsid=True, setsigmask=())
         except OSError as error:
             for end in (self._in, self._out, self._err):
@@ -98,11 +104,11 @@ class Quick:
                 os.close(end)
 
     def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._kill()  # before its input ends, which would be an answer if libvirt asks for credentials
         if self._in >= 0:
             os.close(self._in)
-        if kind is not None:
-            self._kill()
-        elif self._pid is not None:
+        if kind is None and self._pid is not None:
             self._await()
         os.close(self._out)
         os.close(self._err)
@@ -167,22 +173,32 @@ class Quick:
             raise NotQuickError
         results: list[Result] = []
         poll = select.poll()
-        takes = {self._out: self._conversation.stdout, self._err: self._conversation.stderr}
-        for descriptor in takes:
+        for descriptor in (self._out, self._err):
             poll.register(descriptor, select.POLLIN)
+        while not self._conversation.has_prompted:
+            self._read(poll)
+            if self._conversation.question:
+                raise NotQuickError
         try:
             os.write(self._in, data)
         except OSError as error:
             raise NotQuickError from error
         while len(results) < len(commands):
-            for descriptor, _ in poll.poll(_NO_SECONDS) or [(-1, 0)]:
-                read = os.read(descriptor, 1 << 20) if descriptor >= 0 else b""
-                if not read:
-                    raise NotQuickError
-                takes[descriptor](read)
+            self._read(poll)
             for reply in self._conversation.replies():
                 result = manners.judged(commands[len(results)].name, *reply, reads=True)
                 if not result.status:
                     raise NotQuickError
                 results.append(result)
         return tuple(results)
+
+    def _read(self, poll: select.poll) -> None:
+        """Wait for what virsh prints, and read it."""
+        for descriptor, _ in poll.poll(_NO_SECONDS) or [(-1, 0)]:
+            data = os.read(descriptor, 1 << 20) if descriptor >= 0 else b""
+            if not data:
+                raise NotQuickError
+            if descriptor == self._out:
+                self._conversation.stdout(data)
+            else:
+                self._conversation.stderr(data)

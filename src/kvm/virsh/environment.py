@@ -4,7 +4,8 @@ EVERY_VIRSH = {"LANGUAGE": "C", "VIRSH_DEBUG": "4"}
 """The variables that every virsh is run with: untranslated messages, and no debugging between them."""
 
 AT_THE_PROMPT = {
-    "COLUMNS": "500",  # the echo of a mark is never folded
+    "COLUMNS": "500",  # the echo of a sentinel is never folded
+    "TERM": "dumb",  # and the echo of a newline within an argument is ^J, not a newline
     "TZ": "UTC",  # for times that are printed without their zone
     "INPUTRC": "/dev/null",  # the user's key bindings are for a keyboard
     "VIRSH_HISTSIZE": "0",  # commands, and the secrets in them, are remembered nowhere,

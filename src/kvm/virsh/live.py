@@ -8,18 +8,21 @@ it was asked, and of one that ends while its host stays connected, since all tha
 from __future__ import annotations
 
 import errno
+import math
 import os
 import resource
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import unix
 from kvm.errors import InvalidArgumentError, NoVirshError
 from kvm.virsh import manners, prompt
 from kvm.virsh.command import Command
+from kvm.virsh.connection import Connection, named
 from kvm.virsh.environment import EVERY_VIRSH, PRINT_RUNTIME_DIRECTORY
-from kvm.virsh.outcome import classify, is_lost, lost, timed_out, unknown, unreached
+from kvm.virsh.outcome import classify, is_lost, lost, timed_out, unauthenticated, unknown, unreached
 from kvm.virsh.process import OneProcessEach
 from kvm.virsh.session import Session, replies
 from kvm.virsh.sessions import Loan, Sessions
@@ -51,19 +54,18 @@ class Line:
         hidden = manners.secrets(words)
         if hidden and not prompt.carries(words):
             raise InvalidArgumentError(
-                f"virsh {name}: a secret with control characters cannot be told to virsh's prompt, and on a command "
-                "line everybody would see it"
+                f"virsh {name}: a secret must be valid UTF-8, because it is typed at virsh's prompt: on a command line "
+                "all users of the host would see it"
             )
         if logger := listener("kvm"):
             logger.debug("virsh %s", " ".join(manners.masked(word, hidden) for word in words))
 
 
 class Live:
-    """The live virshes on `host` that are connected to `uri`.
+    """The live virshes on `host` that are connected to `uri`, or to libvirt's default.
 
-    At most `sessions` are alive at once; one that is not used for `idle` seconds ends. The drivers that live in virsh
-    itself (``test:``) have their state there (`is_in_process`): for them there is one, it stays, and everything goes
-    through it.
+    At most `sessions` are alive at once; one that is not used for `idle` seconds ends. Where the state of a hypervisor
+    is gone with the connection (`Connection.keeps_state`), there is one, it stays, and everything goes through it.
     """
 
     def __init__(
@@ -71,59 +73,60 @@ class Live:
     ) -> None:
         self._host = host
         self._uri = uri
-        self.is_in_process = uri is not None and uri.startswith("test:")
-        self._most = 1 if self.is_in_process else sessions
-        self._idle = None if self.is_in_process else idle
-        self._may_divide = uri is not None and ":" in uri and not uri.startswith("test")  # or state would be divided
-        self._start = _Starter(host, uri, processes)
-        self._sessions: dict[object, Sessions] = {}
-        weakref.finalize(self, _close, self._sessions)
+        self._processes = processes
+        self._most = sessions
+        self._idle = idle
+        self._pools: dict[object, _Pool] = {}
+        weakref.finalize(self, _close, self._pools)
 
-    @property
-    def may_spawn(self) -> bool:
-        """Whether the next virsh may start a daemon."""
-        return self._start.may_spawn
+    def connection(self) -> Connection | Result:
+        """The connection, under the controls of the moment; the failure of the command that was to find it out."""
+        pool = self._here()
+        return pool if isinstance(pool, Result) else pool.connection
 
     def start(self) -> None:
         """Start a live virsh for the next command, if none is waiting for it."""
-        sessions = self._here()
-        if session := sessions.take(0):
-            sessions.give(session)
+        pool = self._here()
+        if isinstance(pool, _Pool) and (session := pool.sessions.take(0)):
+            pool.sessions.give(session)
 
     def close(self) -> None:
         """End all that nobody has at the moment; the next command starts one."""
-        _close(self._sessions)
+        _close(self._pools)
 
     def run(self, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
         """Run commands through a live virsh; those that only read once more, if it was lost with them."""
         if not lines:
             return []
-        results = self._exchange(lines, early)
-        if self.is_in_process:  # what is asked again would be answered by another hypervisor
+        pool = self._here()
+        if isinstance(pool, Result):
+            return [pool for _ in lines]
+        results = self._exchange(pool, lines, early)
+        if pool.connection.keeps_state:  # what is asked again would be answered by another hypervisor
             return results
         again = [place for place, line in enumerate(lines) if line.reads and is_lost(line.name, results[place])]
         if again:
-            for place, result in zip(again, self._exchange([lines[place] for place in again]), strict=True):
+            for place, result in zip(again, self._exchange(pool, [lines[place] for place in again]), strict=True):
                 results[place] = result
         return results
 
-    def _exchange(self, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
+    def _exchange(self, pool: _Pool, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
         """Run commands through a live virsh, or the next one if it had ended before it read any of them.
 
         All that wait unused may have ended, so as many are tried, and one more.
         """
         why = ""
-        for _ in range(1 if self.is_in_process else self._most + 1):
+        for _ in range(1 if pool.connection.keeps_state else self._most + 1):
             try:
-                return self._try(lines, early)
+                return self._try(pool, lines, early)
             except _NothingReadError as error:
                 why = str(error)
-        return [self._lost(line, why) for line in lines]
+        return [_lost(line, why, pool.connection) for line in lines]
 
-    def _try(self, lines: Sequence[Line], early: Early | None) -> list[Result]:
+    def _try(self, pool: _Pool, lines: Sequence[Line], early: Early | None) -> list[Result]:
         """The results that one live virsh has for commands; `_NothingReadError` if it had ended before."""
         timeout = self._host.time_limit()
-        sessions = self._here()
+        sessions = pool.sessions
         try:
             session = sessions.take(timeout)
         except NoVirshError as error:
@@ -138,15 +141,20 @@ class Live:
         if session is None:
             return [_timed_out(line, timeout, has_begun=False) for line in lines]
         with Loan(sessions, session) as loan:
-            if not session.is_waiting() and session.has_prompted:  # it ended while nobody used it
+            if not session.is_waiting() and session.has_prompted:  # it ended, or lost its connection, while unused
                 loan.drop(session)
                 raise _NothingReadError(session.why_ended())
-            self._take_more(loan, lines)
-            return self._divided(lines, early, loan, timeout)
+            deadline = time.monotonic() + (math.inf if timeout is None else timeout)
+            if not session.await_prompt(deadline):
+                return [_timed_out(line, timeout, has_begun=False) for line in lines]
+            if question := session.question:
+                return [unauthenticated(question) for _ in lines]
+            self._take_more(pool, loan, lines)
+            return self._divided(pool, lines, early, loan, timeout, deadline)
 
-    def _take_more(self, loan: Loan, lines: Sequence[Line]) -> None:
+    def _take_more(self, pool: _Pool, loan: Loan, lines: Sequence[Line]) -> None:
         """Take more live virshes for commands, if they are many that only read, and about many things."""
-        if not self._may_divide or len(lines) < 2 * _SHARE or not all(line.reads for line in lines):
+        if pool.connection.keeps_state or len(lines) < 2 * _SHARE or not all(line.reads for line in lines):
             return
         wanted = min(len(lines) // _SHARE, len({_thing(line) for line in lines}), _SHARES)
         envs, su = (self._host.get_control(name) for name in ("envs", "su"))
@@ -155,11 +163,19 @@ class Live:
             if len(os.listdir("/dev/fd")) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] / 2:
                 raise OSError(errno.EMFILE, "files that may be open are better left for what has to be")
             with self._host.set_controls(timeout=_SOON, envs=cast(Mapping[str, str], envs), su=cast(str | None, su)):
-                return self._start()
+                return pool.start()
 
         loan.take_more(wanted - 1, start)
 
-    def _divided(self, lines: Sequence[Line], early: Early | None, loan: Loan, timeout: float | None) -> list[Result]:
+    def _divided(
+        self,
+        pool: _Pool,
+        lines: Sequence[Line],
+        early: Early | None,
+        loan: Loan,
+        timeout: float | None,
+        deadline: float,
+    ) -> list[Result]:
         """The results of commands, of which each live virsh of a loan is asked a share."""
         shares = {
             session: _Share(session, places, [lines[place] for place in places])
@@ -167,22 +183,22 @@ class Live:
         }
         for session, share in shares.items():
             session.ask([line.words for line in share.lines])
-        for session, reply in replies(loan.sessions, timeout):
+        for session, reply in replies(loan.sessions, timeout, deadline):
             place, result = shares[session].judge(reply)
             if early and result.status:
                 early(place, result)
         results: dict[int, Result] = {}
         for share in sorted(shares.values(), key=lambda share: len(share.missing)):  # whole ones are given back first
             try:
-                found = self._concluded(share, loan, timeout)
+                found = self._concluded(pool, share, loan, timeout)
             except _NothingReadError as error:
                 if len(shares) == 1:  # and nothing has been made of any result
                     raise
-                found = [self._lost(line, str(error)) for line in share.lines]
+                found = [_lost(line, str(error), pool.connection) for line in share.lines]
             results.update(zip(share.places, found, strict=True))
         return [results[place] for place in range(len(lines))]
 
-    def _concluded(self, share: _Share, loan: Loan, timeout: float | None) -> list[Result]:
+    def _concluded(self, pool: _Pool, share: _Share, loan: Loan, timeout: float | None) -> list[Result]:
         """All the results of one live virsh, which is given back, or ended if it is of no more use.
 
         `_NothingReadError` if it had ended before it read any of the commands.
@@ -191,8 +207,11 @@ class Live:
         if not missing and not any(is_lost(line.name, result) for line, result in zip(lines, results, strict=True)):
             loan.give(session)
             return results
-        last_words = session.last_words() if session.has_ended else ""
+        last_words, question = session.last_words() if session.has_ended else "", session.question
         code = loan.drop(session)
+        if question:  # of a virsh that was reconnecting; what was written after the command may have been the answer
+            why = f"lost the connection to {pool.connection.uri}, and libvirt asked {question!r} to connect again"
+            return results + [_lost(line, why, pool.connection) for line in missing]
         if not session.has_ended:
             return results + [_timed_out(line, timeout, has_begun=True) for line in missing]  # virsh may have done any
         if not session.has_prompted and last_words.strip() and last_words.endswith("\n"):
@@ -201,23 +220,37 @@ class Live:
         why = session.why_ended()
         if not results and not session.is_reading and (not session.loss or all(line.reads for line in lines)):
             raise _NothingReadError(why)
-        return results + [self._lost(line, why) for line in missing]
+        return results + [_lost(line, why, pool.connection) for line in missing]
 
-    def _lost(self, line: Line, why: str) -> Result:
-        state = f"; all that {self._uri} was is gone with it" if self.is_in_process else ""
-        return lost(f"{why}{state}", "" if line.reads else unknown(line.name))
+    def _here(self) -> _Pool | Result:
+        """The virshes with the environment and user that the controls of the moment ask for.
 
-    def _here(self) -> Sessions:
-        """The sessions with the environment and user that the controls of the moment ask for."""
+        If only libvirt knows what the connection is, virsh is asked first; if that fails, the failure.
+        """
         envs = {**cast(Mapping[str, str], self._host.get_control("envs")), **EVERY_VIRSH}
         envs.pop("LC_ALL", None)  # as a virsh that has a job has them, which is asked about here
         key = (self._host.get_control("su"), tuple(sorted(envs.items())))
-        found = self._sessions.get(key)
-        if found is None:
-            found = self._sessions.setdefault(key, Sessions(self._start, most=self._most, idle=self._idle))
-            if not self.is_in_process:
-                self._host.when_full(found.make_room)
-        return found
+        if (pool := self._pools.get(key)) is not None:
+            return pool
+        if is_asked := (connection := named(self._uri)) is None:
+            answer = self._processes.run_words(["uri"], reads=True)
+            if not answer.status:
+                return answer
+            connection = Connection(answer.stdout.strip())
+        start = _Starter(self._host, connection, self._processes, has_spawned=is_asked)
+        most, idle = (1, None) if connection.keeps_state else (self._most, self._idle)
+        pool = self._pools.setdefault(key, _Pool(connection, start, Sessions(start, most=most, idle=idle)))
+        if not connection.keeps_state:
+            self._host.when_full(pool.sessions.make_room)
+        return pool
+
+
+class _Pool(NamedTuple):
+    """The virshes of one connection, and what starts them."""
+
+    connection: Connection
+    start: _Starter
+    sessions: Sessions
 
 
 class _Share:
@@ -247,27 +280,32 @@ class _NothingReadError(Exception):
 
 
 class _Starter:
-    """Starts sessions.
+    """Starts sessions for one connection.
 
     A session daemon (``qemu:///session``) is started by the first virsh that connects to it, and inherits its
     environment. That has to be the user's, not that of a session; so where there may be such a daemon, a one-shot
-    command goes first, and the session looks for the daemon's socket in the same directory.
+    command goes first, unless one `has_spawned` it, and the session looks for the daemon's socket in the same
+    directory.
     """
 
-    def __init__(self, host: unix.Host, uri: str | None, processes: OneProcessEach) -> None:
+    def __init__(
+        self, host: unix.Host, connection: Connection, processes: OneProcessEach, *, has_spawned: bool
+    ) -> None:
         self._host = host
-        self._uri = uri
+        self._connection = connection
         self._processes = processes
-        self.may_spawn = uri is None or "/session" in uri
+        self._has_spawned = has_spawned
 
     def __call__(self) -> Session:
-        if not self.may_spawn:
-            return Session(self._host, self._uri)
-        uri = self._processes.run_words(["uri"])
-        self.may_spawn = not uri.status or "/session" in uri.stdout
+        uri = self._connection.uri
+        if not self._connection.may_spawn:
+            return Session(self._host, uri)
+        if not self._has_spawned:
+            self._processes.run_words(["uri"], reads=True)
+        self._has_spawned = False  # the daemon may have ended when the next session starts
         with self._host.set_controls(decode="utf-8"):
             found, directory, _ = self._host.run(["sh", "-c", PRINT_RUNTIME_DIRECTORY])
-        return Session(self._host, self._uri, {"XDG_RUNTIME_DIR": directory} if found else {})
+        return Session(self._host, uri, {"XDG_RUNTIME_DIR": directory} if found else {})
 
 
 def _places(lines: Sequence[Line], among: int) -> list[Sequence[int]]:
@@ -289,10 +327,15 @@ def _thing(line: Line) -> str:
     return line.words[1] if len(line.words) > 1 and "=" in line.words[1] else ""
 
 
+def _lost(line: Line, why: str, connection: Connection) -> Result:
+    state = f"; the state of {connection.uri} is lost with it" if connection.keeps_state else ""
+    return lost(f"{why}{state}", "" if line.reads else unknown(line.name))
+
+
 def _timed_out(line: Line, timeout: float | None, *, has_begun: bool) -> Result:
     return timed_out(timeout or 0, unknown(line.name) if has_begun and not line.reads else "")
 
 
-def _close(sessions: Mapping[object, Sessions]) -> None:
-    for each in list(sessions.values()):
-        each.close()
+def _close(pools: Mapping[object, _Pool]) -> None:
+    for pool in list(pools.values()):
+        pool.sessions.close()

@@ -15,11 +15,16 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_ALONE = _names(
+_ACTS_ALONE = _names(
     """
     console lxc-enter-namespace edit managedsave-edit save-image-edit net-edit iface-edit pool-edit nwfilter-edit
-    snapshot-edit checkpoint-edit event net-event pool-event nodedev-event secret-event qemu-monitor-event await
-    vol-upload vol-download cd connect exit quit complete
+    snapshot-edit checkpoint-edit vol-upload
+    """
+)
+_READS_ALONE = _names(
+    """
+    event net-event pool-event nodedev-event secret-event qemu-monitor-event await vol-download cd connect exit quit
+    complete
     """
 )
 """Never for the prompt: they take the terminal or standard input, stream, or change what the prompt is."""
@@ -118,7 +123,12 @@ def masked(text: str, hidden: Sequence[str]) -> str:
 
 def goes_alone(words: Sequence[str]) -> bool:
     """Whether a command is never for the prompt."""
-    return words[0] in _ALONE or "--interactive" in words or "--edit" in words
+    return words[0] in _READS_ALONE or acts_alone(words)
+
+
+def acts_alone(words: Sequence[str]) -> bool:
+    """Whether a command is never for the prompt, and changes something."""
+    return words[0] in _ACTS_ALONE or "--interactive" in words or "--edit" in words
 
 
 def says_no(command: str, stdout: str) -> bool:

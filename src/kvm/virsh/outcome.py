@@ -17,6 +17,9 @@ from kvm.virsh import manners
 from kvm.virsh.command import failure
 from unix.result import Result
 
+_NOT_CONNECTED = b"failed to connect to the hypervisor"
+"""What virsh says behind ``error: ``, which is written before, so that a line of libvirt's log can come in between."""
+
 _ANSWER = re.compile(r"^error: .*\n", re.MULTILINE)
 """A whole error of virsh's. What has no newline was cut off."""
 
@@ -63,6 +66,25 @@ def lost(why: str, doubt: str) -> Result:
 def unreached(error: Exception) -> Result:
     """Return the result of a command that no virsh was given, because the host cannot be reached."""
     return Result(255, "", f"error: {error}\n")
+
+
+def unauthenticated(question: str) -> Result:
+    """Return the result of a command for which libvirt wanted credentials; `question` begins with what it asked."""
+    first = question.strip().partition(": ")[0].removesuffix(":")
+    return Result(255, "", f"error: authentication required: libvirt asks {first!r}\n")
+
+
+def credentials_question(stdout: bytes, stderr: bytes) -> str:
+    """Return what libvirt has asked a virsh that could not connect, and had no answer to; empty if it did not ask.
+
+    A question has no newline. It is all that there is on standard output; where virsh has that and standard error in
+    one, it stands before the error.
+    """
+    if _NOT_CONNECTED not in stdout + stderr:
+        return ""
+    on_its_own, before_error = (output.partition(_NOT_CONNECTED)[0] for output in (stdout, stderr))
+    question = on_its_own.strip() or before_error.rpartition(b"\n")[2]
+    return question.strip().removesuffix(b"error:").decode("utf-8", "replace")
 
 
 def is_lost(name: str, result: Result) -> bool:

@@ -1,4 +1,8 @@
-"""One process of virsh for each command."""
+"""One-shot commands: a virsh for each.
+
+Its standard input is empty or at its end: libvirt, which may ask for credentials while it connects, would take what is
+there as the answer. So what virsh is to read comes by another descriptor.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +30,28 @@ from kvm.virsh.jobs import (
     Watch,
     without_progress,
 )
-from kvm.virsh.outcome import classify, is_broken_off, lost, timed_out, unknown, unreached
+from kvm.virsh.outcome import (
+    classify,
+    credentials_question,
+    is_broken_off,
+    lost,
+    timed_out,
+    unauthenticated,
+    unknown,
+    unreached,
+)
 from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.virsh.transfer import Transfer
+
+
+_MOVED = {"/dev/stdin": "/dev/fd/3", "/dev/stdout": "/dev/fd/4"}
+"""Where a one-shot command finds what it is to read, or to write, under these names."""
+
+_READING = 'exec 3<&0 </dev/null "$@"'
+_WRITING = 'exec 4>&1 >&2 "$@"'
+"""A shell runs a command with its standard input, or output, in that place."""
 
 
 def as_virsh_wants(host: unix.Host, more: Mapping[str, str] = MappingProxyType({})) -> AbstractContextManager[None]:
@@ -49,7 +70,11 @@ class OneProcessEach:
 
     def run_words(self, words: Sequence[str], data: bytes | None = None, *, reads: bool = False) -> Result:
         """Run virsh with the words of one command, `data` on its standard input; does the command only read?"""
-        return self._classified(words, lambda argv: self._host.run(argv, input=data), reads=reads)
+
+        def run(argv: Sequence[str]) -> Result:
+            return self._host.run(argv if data is None else _moved(_READING, argv), input=data)
+
+        return self._classified(words, run, reads=reads)
 
     def run_job(self, words: Sequence[str], data: bytes | None, job: Job, outside: Outside) -> Result:
         """Run virsh with the words of a command that is a job, which `outside` sees as well."""
@@ -58,6 +83,7 @@ class OneProcessEach:
         pieces = None if data is None else (data,)
 
         def run(argv: Sequence[str]) -> Result:
+            argv = argv if data is None else _moved(_READING, argv)
             result = self._host.stream(argv, pieces=pieces, heed=watch.heed, timeout=0)
             return Result(result.return_code, result.stdout, cast(str, without_progress(cast(bytes, result.stderr))))
 
@@ -95,6 +121,7 @@ class OneProcessEach:
             def run(argv: Sequence[str]) -> Result:
                 argv = ["virsh", "--quiet", *argv[1:]] if words[0] in manners.QUIET else argv
                 if descriptor is None:
+                    argv = _moved(_READING if transfer.take is None else _WRITING, argv)
                     return self._host.stream(argv, pieces=transfer.pieces, take=transfer.take)
                 path = f"/proc/{os.getpid()}/fd/{descriptor}"
                 argv = transfer.moved(argv, path)
@@ -124,6 +151,8 @@ class OneProcessEach:
         except FileNotFoundError:
             raise no_virsh(self._host) from None
         with process:
+            if process.stdin:
+                process.stdin.close()  # a question for credentials has no answer here
             stdout, stderr = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
             while not select.select([stdout], [], [], GLANCE)[0]:
                 advance(_position(process.pid, descriptor))
@@ -151,7 +180,19 @@ class OneProcessEach:
         )  # bytes, because nothing decodes them
         if result.return_code == 127 and b"virsh" in stderr:
             raise no_virsh(self._host)
+        if question := credentials_question(stdout, stderr):
+            return unauthenticated(question)
+        for name, place in _MOVED.items():
+            stdout, stderr = (output.replace(place.encode(), name.encode()) for output in (stdout, stderr))
         return classify(words[0], stdout, stderr, reads=reads, return_code=result.return_code)
+
+
+def _moved(script: str, argv: Sequence[str]) -> list[str]:
+    """The words that run `argv` by a shell's `script`, with the files that are `_MOVED` in their places."""
+    words = [*argv]
+    for name, place in _MOVED.items():
+        words = [word.replace(f"={name}", f"={place}") if word.endswith(f"={name}") else word for word in words]
+    return ["/bin/sh", "-c", script, "sh", *words]
 
 
 def no_virsh(host: unix.Host) -> errors.NoVirshError:

@@ -9,7 +9,11 @@ Lines are as short as can be, because readline reads its input byte by byte, wit
 is told by its place, and the token is typed once, killed, and from then on yanked, as by somebody at a keyboard.
 
 The line goes through GNU readline before virsh sees it: a TAB would complete a file name, control characters would
-edit the line. What holds such characters is not for the prompt (`carries`).
+edit the line. So each of them is preceded by readline's key for a literal character. Only text that is not valid
+UTF-8 cannot be typed (`carries`).
+
+Nothing may be written before virsh's first prompt. Until then virsh connects, and libvirt may ask for a user name or a
+password (`Conversation.question`): it would take whatever is written as the answer, and send it over the network.
 """
 
 from __future__ import annotations
@@ -27,7 +31,13 @@ from kvm.virsh.environment import AT_THE_PROMPT
 PROMPT = b"virsh # "
 
 LONGEST = 1 << 16
-"""The longest line that is worth giving to readline, which looks at every character."""
+"""Characters of a line that readline, at 4 µs each, reads in less time than another virsh needs."""
+
+_GREETING = b"Welcome to "
+"""The first output of a virsh that has connected."""
+
+_DISCONNECTED = b"error: Disconnected from "
+_RECONNECTED = b"error: Reconnected to the hypervisor\n"
 
 ENVIRONMENT = AT_THE_PROMPT
 
@@ -36,8 +46,11 @@ _DOMAIN = "--domain="
 _KILL, _YANK = "\x15", "\x19"
 """The keys, of both of readline's editing modes, that kill the line so far, and that insert what was killed."""
 
+_LITERAL = "\x16"
+"""The key, of both of readline's editing modes, that takes the next character as it is."""
+
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-_NOT_FOR_READLINE = re.compile(rb"[\x00-\x1f\x7f]")
+_CONTROL = re.compile("[\x01-\x1f\x7f]")
 
 
 class Reply(NamedTuple):
@@ -48,16 +61,22 @@ class Reply(NamedTuple):
 
 
 def carries(words: Sequence[str]) -> bool:
-    """Whether a command of these words can be written to the prompt."""
+    """Whether a command of these words can be typed at the prompt."""
     line = "".join(words)
     try:
-        return len(line) < LONGEST and not _NOT_FOR_READLINE.search(line.encode())
+        line.encode()
     except UnicodeEncodeError:
         return False
+    return "\0" not in line
+
+
+def is_long(words: Sequence[str]) -> bool:
+    """Whether typing a command of these words takes longer than starting another virsh for it."""
+    return sum(map(len, words)) >= LONGEST
 
 
 def quoted(word: str) -> str:
-    """`word` as the prompt reads it back."""
+    """`word` as virsh's parser reads it back."""
     return word if _PLAIN.fullmatch(word) else "'" + word.replace("'", r"'\''") + "'"
 
 
@@ -68,7 +87,7 @@ def typed(words: Sequence[str]) -> str:
         domain = arguments[0].removeprefix(_DOMAIN)
         if domain != arguments[0] and _PLAIN.fullmatch(domain) and domain[0] != "-":
             arguments[0] = domain
-    return " ".join(map(quoted, [command, *arguments]))
+    return _CONTROL.sub(rf"{_LITERAL}\g<0>", " ".join(map(quoted, [command, *arguments])))
 
 
 def new_token() -> str:
@@ -82,6 +101,7 @@ class Conversation:
     def __init__(self, token: str) -> None:
         self._to_be_killed = f"{token}\\{_KILL}"  # typed before the first command; every mark yanks it
         self._asked = 0
+        self._is_disconnected = False
         self._stdout = _Stream(f"virsh # {token}\\%d\n")
         self._stderr = _Stream(f"unknown command: '{token}%d'\n")  # "error: " is written before, by itself
 
@@ -103,12 +123,37 @@ class Conversation:
     def replies(self) -> list[Reply]:
         """The replies that have become complete, in the order in which they were asked for."""
         both = min(len(self._stdout.parts), len(self._stderr.parts))
-        return [Reply(_output(self._stdout.parts.popleft()), _said(self._stderr.parts.popleft())) for _ in range(both)]
+        replies = [
+            Reply(_output(self._stdout.parts.popleft()), _said(self._stderr.parts.popleft())) for _ in range(both)
+        ]
+        for reply in replies:
+            if reply.stderr:
+                self._is_disconnected = _is_disconnected(reply.stderr, before=self._is_disconnected)
+        return replies
 
     @property
     def has_prompted(self) -> bool:
         """Whether virsh has ever come to its prompt: if not, it could not connect."""
         return self._stdout.number > 0 or PROMPT in self._stdout.rest
+
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether virsh has lost its connection, so that it connects once more before its next command."""
+        return _is_disconnected(self._stderr.rest, before=self._is_disconnected)
+
+    @property
+    def question(self) -> str:
+        """The question for credentials that virsh has printed and waits for an answer to; empty if there is none.
+
+        libvirt asks while it connects: before virsh's first prompt, or before a command that reconnects.
+        """
+        if not self.has_prompted:
+            output = bytes(self._stdout.rest)
+            has_asked = not output.startswith(_GREETING[: len(output)])
+        else:
+            output = _output(bytes(self._stdout.rest)) if self.is_disconnected and self.is_reading else b""
+            has_asked = output.endswith(b": ")
+        return output.decode("utf-8", "replace").partition(": ")[0].removesuffix(":") if has_asked else ""
 
     @property
     def is_reading(self) -> bool:
@@ -156,3 +201,9 @@ def _output(part: bytes) -> bytes:
 def _said(part: bytes) -> bytes:
     """What was said to a command; within the complaint about the mark, another thread of virsh may have said more."""
     return part.removesuffix(b"error: ")
+
+
+def _is_disconnected(stderr: bytes | bytearray, *, before: bool) -> bool:
+    """Whether virsh has no connection after it has printed `stderr`, if that was so `before` or not."""
+    lost, back = stderr.rfind(_DISCONNECTED), stderr.rfind(_RECONNECTED)
+    return before if lost == back else lost > back

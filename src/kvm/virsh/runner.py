@@ -6,14 +6,16 @@ Either way a command has the same result.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import unix
-from kvm.errors import KvmError
+from kvm.errors import InvalidArgumentError, KvmError, NotSupportedError, NoVirshError
 from kvm.virsh import manners, prompt
 from kvm.virsh.another import AnotherVirsh
-from kvm.virsh.command import STDIN, Command
+from kvm.virsh.command import STDIN, Command, failure
+from kvm.virsh.connection import Connection
 from kvm.virsh.live import Early, Line, Live
 from kvm.virsh.outcome import is_lost, timed_out, unreached
 from kvm.virsh.plan import checked
@@ -25,6 +27,8 @@ from unix.result import Result
 if TYPE_CHECKING:
     from kvm.virsh.stream import Framing, Stream
     from unix.process import Process
+
+_URI = Command("uri", {})
 
 _TO_FILE = 'umask 077; file=$(mktemp 2> /dev/null || TMPDIR=/tmp mktemp) && cat > "$file" && printf %s "$file"'
 """Puts standard input into a file that only this user can read, and tells its name."""
@@ -47,24 +51,35 @@ class Runner:
 
         `early` is given the place and the result of commands that have succeeded while others are still under way.
         """
+        lines = [Line(command.name, command.words(), reads=command.reads) for command in commands]
+        connection = self._connection(lines)
+        if isinstance(connection, Result):
+            return (connection,) * len(lines)
         results: list[Result] = []
         ahead: list[Line] = []
-        for command in commands:
-            line = Line(command.name, command.words(), reads=command.reads)
+        for command, line in zip(commands, lines, strict=True):
             line.command = command
             contents, transfer = command.contents(), command.transfer()
-            if transfer is None and self._goes_live(line) and not contents:
+            is_live = _goes_live(line, connection)
+            if transfer is None and is_live and not contents:
                 ahead.append(line)
                 continue
             results += self._live.run(ahead, _moved(early, len(results)))
             ahead = []
-            results.append(self._apart(line, contents) if transfer is None else self._transferred(line, transfer))
+            results.append(
+                self._apart(line, contents, connection)
+                if transfer is None
+                else self._transferred(line, transfer, is_live=is_live and connection.keeps_state)
+            )
         return (*results, *self._live.run(ahead, _moved(early, len(results))))
 
     def run_words(self, words: Sequence[str]) -> Result:
         """The result of any command of virsh, of which it is not known whether it only reads."""
         line = Line(words[0], words, reads=False)
-        return self._live.run([line])[0] if self._goes_live(line) else self._processes.run_words(words)
+        connection = self._connection([line])
+        if isinstance(connection, Result):
+            return connection
+        return self._live.run([line])[0] if _goes_live(line, connection) else self._processes.run_words(words)
 
     def start(self) -> None:
         """Start a live virsh for the next command, if none is waiting for it."""
@@ -78,10 +93,14 @@ class Runner:
         connect = self._before_apart(command.name)
         return Stream(self._host, connect, words, framing)
 
-    def interact(self, command: Command) -> Result:
+    def interact(self, words: Sequence[str]) -> Result:
         """The result of a command that takes over this program's terminal, where its output goes."""
-        words = command.words()
-        connect = self._before_apart(command.name)
+        connect = self._before_apart(words[0])
+        connection = self._live.connection()
+        if isinstance(connection, Connection) and connection.keeps_state and manners.acts_alone(words):
+            raise _acts_elsewhere(words, connection)
+        if not os.isatty(0):  # a question for credentials would be answered by what else is there
+            checked(_URI, self.run((_URI,))[0])
         with as_virsh_wants(self._host):
             return_code = self._host.interactive("virsh", *connect, *words).return_code
         if return_code == 127:
@@ -100,8 +119,17 @@ class Runner:
 
     def _before_apart(self, name: str) -> list[str]:
         """How to connect for a command that goes on; a session daemon it might start has been started before."""
-        if self._live.may_spawn:
-            checked(Command("uri", {}), self.run((Command("uri", {}),))[0])
+        connection = self._live.connection()
+        if isinstance(connection, Result):
+            raise failure([name], connection)
+        if connection.is_exclusive:
+            raise NotSupportedError(
+                f"virsh {name}: it needs a virsh of its own, and {connection.uri} is inside another one, "
+                "to which it cannot connect",
+                command=[name],
+            )
+        if connection.may_spawn:
+            checked(_URI, self.run((_URI,))[0])
         if logger := listener("kvm"):
             logger.debug("virsh %s", name)
         return [f"--connect={self._uri}"] if self._uri is not None else []
@@ -110,17 +138,20 @@ class Runner:
         """End all live virshes; the next command starts one."""
         self._live.close()
 
-    def _goes_live(self, line: Line) -> bool:
-        if manners.goes_alone(line.words) or not prompt.carries(line.words):
-            return False
-        return self._live.is_in_process or line.name not in manners.LONG
+    def _connection(self, lines: Sequence[Line]) -> Connection | Result:
+        """The connection that commands are for, or the failure of all of them: it could not be made."""
+        try:
+            return self._live.connection()
+        except NoVirshError as error:
+            error.command = [manners.masked(word, manners.secrets(lines[0].words)) for word in lines[0].words]
+            raise
 
-    def _apart(self, line: Line, contents: Sequence[bytes]) -> Result:
-        """Run a command in a process of its own; but what changes a driver in virsh has to go there, by a file.
+    def _apart(self, line: Line, contents: Sequence[bytes], connection: Connection) -> Result:
+        """Run a command in a process of its own; but what is gone with its connection has to go there, by a file.
 
         So has a second content, as there is one standard input.
         """
-        live = bool(contents) and self._live.is_in_process and prompt.carries(line.words)
+        live = bool(contents) and connection.keeps_state
         by_file = contents if live else contents[1:]
         if not by_file:
             return self._in_process_of_its_own(line, contents[0] if contents else None)
@@ -153,9 +184,9 @@ class Runner:
         again = line.reads and is_lost(line.name, result)
         return self._processes.run_words(line.words, data, reads=True) if again else result
 
-    def _transferred(self, line: Line, transfer: Transfer) -> Result:
-        """Run a command that transfers a file; what a driver in virsh has to show comes by a file."""
-        if not self._live.is_in_process or not self._goes_live(line):
+    def _transferred(self, line: Line, transfer: Transfer, *, is_live: bool) -> Result:
+        """Run a command that transfers a file; what a live virsh has to show comes by a file."""
+        if not is_live:
             return self._processes.transfer(line.words, transfer, reads=line.reads)
         path = self._put(line, b"")
         if isinstance(path, Result):
@@ -189,3 +220,32 @@ class Runner:
 def _moved(early: Early | None, by: int) -> Early | None:
     """`early`, for places that are counted from another beginning."""
     return None if early is None else lambda place, result: early(place + by, result)
+
+
+def _goes_live(line: Line, connection: Connection) -> bool:
+    """Whether a command goes through a live virsh. An error if it would have to, and cannot."""
+    at_prompt = not manners.goes_alone(line.words)
+    if not connection.keeps_state:
+        return (
+            at_prompt
+            and line.name not in manners.LONG
+            and prompt.carries(line.words)
+            and not prompt.is_long(line.words)
+        )
+    if at_prompt and not prompt.carries(line.words):
+        raise InvalidArgumentError(
+            f"virsh {line.name}: {connection.uri} is inside one virsh, at whose prompt only valid UTF-8 can be typed",
+            command=line.words,
+        )
+    if not at_prompt and manners.acts_alone(line.words):
+        raise _acts_elsewhere(line.words, connection)
+    return at_prompt
+
+
+def _acts_elsewhere(words: Sequence[str], connection: Connection) -> NotSupportedError:
+    """The error of an action whose effect would be gone with the virsh that it needs for itself."""
+    return NotSupportedError(
+        f"virsh {words[0]}: it needs a virsh of its own, where {connection.uri} is another hypervisor, so that its "
+        "effect would be lost; use a command that needs no terminal",
+        command=words,
+    )

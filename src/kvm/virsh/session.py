@@ -2,6 +2,10 @@
 
 It is one loop over whatever is ready, with one deadline: it writes as long as virsh reads and reads as long as virsh
 writes, so that no full pipe can stop either. What the bytes mean is the conversation's business.
+
+libvirt may ask for credentials whenever virsh connects, and takes what is next in virsh's input as the answer. So
+nothing is written before the first prompt, and a command with a secret only when all replies before it are here: then
+virsh reads it at its prompt, even if it has to reconnect afterwards.
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ import os
 import select
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import unix
-from kvm.virsh import prompt
+from kvm.virsh import manners, prompt
 from kvm.virsh.process import as_virsh_wants, no_virsh
 from kvm.virsh.prompt import Conversation, Reply, new_token
 
@@ -32,12 +37,12 @@ _SHORT = 1.0
 
 
 class Session:
-    """A virsh on `host`, waiting at its prompt; connected to `uri`, or to virsh's own default; with `envs` added.
+    """A virsh on `host` that connects to `uri`, and then reads commands at its prompt; with `envs` added.
 
     It may be used by one thread at a time, and not by a forked child.
     """
 
-    def __init__(self, host: unix.Host, uri: str | None, envs: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(self, host: unix.Host, uri: str, envs: Mapping[str, str] = MappingProxyType({})) -> None:
         self._conversation = Conversation(new_token())
         self._process = _start(host, uri, envs)
         self._end = weakref.finalize(self, self._process.close_pipes)  # if a Ctrl-C loses it, virsh ends by that
@@ -52,23 +57,51 @@ class Session:
         self._open = {self._out: self._conversation.stdout, self._err: self._conversation.stderr}
         self._unanswered = 0
         self._to_write = memoryview(b"")
+        self._later: deque[tuple[int, bytes]] = deque()
+
+    def await_prompt(self, deadline: float) -> bool:
+        """Wait until virsh is at its first prompt, asks a question, or has ended; False if none is so by `deadline`."""
+        while not (self.has_prompted or self.has_ended or self.question):
+            if not _poll(self._open).poll(_milliseconds(deadline)):
+                return False
+            self._read(self._err)
+            self._read(self._out)
+        return True
 
     def ask(self, commands: Sequence[Sequence[str]]) -> None:
-        """Write `commands`, as far as virsh takes them at once; the rest is written by `replies`, which has answers."""
+        """Write `commands`, as far as virsh takes them at once; the rest is written by `replies`, which has answers.
+
+        Virsh must have been at its first prompt.
+        """
         self._unanswered = len(commands)
-        self._to_write = memoryview(b"".join([self._conversation.ask(words) for words in commands]))
+        start = 0
+        for number, words in enumerate(commands):
+            if number and manners.secrets(words):
+                self._write_later(commands, start, number)
+                start = number
+        self._write_later(commands, start, len(commands))
         self._write()
 
+    def _write_later(self, commands: Sequence[Sequence[str]], start: int, end: int) -> None:
+        """Have some of `commands` written when as many as those before `start` have been answered."""
+        data = b"".join([self._conversation.ask(words) for words in commands[start:end]])
+        self._later.append((len(commands) - start, data))
+
     def is_waiting(self) -> bool:
-        """Whether virsh, which has nothing to answer, waits at its prompt, as far as can be seen at once."""
+        """Whether virsh, which has nothing to answer, is connected and at its prompt, as far as can be seen at once."""
         self._read(self._err)
         self._read(self._out)
-        return self.has_prompted and not self.has_ended
+        return self.has_prompted and not self.has_ended and not self._conversation.is_disconnected
 
     @property
     def has_prompted(self) -> bool:
         """Whether virsh has come to its prompt."""
         return self._conversation.has_prompted
+
+    @property
+    def question(self) -> str:
+        """The question for credentials that virsh waits for an answer to; empty if there is none."""
+        return self._conversation.question
 
     @property
     def is_reading(self) -> bool:
@@ -101,10 +134,13 @@ class Session:
         return str(self.loss or "Disconnected from virsh due to its end")
 
     def close(self) -> int:
-        """End virsh, in good order if it does not take long; its return code."""
+        """End virsh, in good order if it does not take long; its return code.
+
+        One that is still connecting is killed: to a question the end of its input would be an empty answer.
+        """
         self._end.detach()
         try:
-            if self._process.stdin:
+            if self._process.stdin and self.has_prompted and not self.question:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
             deadline = time.monotonic() + (0 if self._is_answering else 0.2)
@@ -121,10 +157,13 @@ class Session:
 
     @property
     def _is_answering(self) -> bool:
-        return self._unanswered > 0 and not self.has_ended
+        is_asking = self._conversation.is_disconnected and self.question
+        return self._unanswered > 0 and not self.has_ended and not is_asking
 
     def _write(self) -> None:
         """Write what the pipe takes; nothing if virsh no longer reads."""
+        if not self._to_write and self._later and self._later[0][0] == self._unanswered:
+            self._to_write = memoryview(self._later.popleft()[1])
         try:
             while self._to_write:
                 self._to_write = self._to_write[os.write(self._in, self._to_write) :]
@@ -139,6 +178,8 @@ class Session:
         self._read(self._out)
         replies = self._conversation.replies()
         self._unanswered -= len(replies)
+        if self._later:
+            self._write()
         return replies
 
     def _read(self, descriptor: int) -> None:
@@ -154,15 +195,17 @@ class Session:
             del self._open[descriptor]
 
 
-def replies(sessions: Sequence[Session], timeout: float | None) -> Iterator[tuple[Session, Reply]]:
+def replies(
+    sessions: Sequence[Session], timeout: float | None, deadline: float = math.inf
+) -> Iterator[tuple[Session, Reply]]:
     """The replies of `sessions` that were asked, each one's in order and all as they come.
 
-    There are fewer than commands from a session whose virsh ended (`has_ended`), or if there was no reply for `timeout`
-    seconds; then this is its end. `is_reading` tells whether virsh has read the first of the others, `last_words` what
-    it said last.
+    There are fewer than commands from a session whose virsh ended (`has_ended`) or asks for credentials (`question`),
+    or if the first did not come by `deadline` or the next for `timeout` seconds; then this is its end. `is_reading`
+    tells whether virsh has read the first of the others, `last_words` what it said last.
     """
     patience = math.inf if timeout is None else timeout
-    deadline = time.monotonic() + patience
+    deadline = min(deadline, time.monotonic() + patience)
     registered: list[int] = []
     while answering := [session for session in sessions if session._is_answering]:
         opened = [descriptor for session in answering for descriptor in session._open]
@@ -175,7 +218,7 @@ def replies(sessions: Sequence[Session], timeout: float | None) -> Iterator[tupl
         if not ready:
             for descriptor in writing:
                 outputs.register(descriptor, select.POLLOUT)
-            ready = outputs.poll(None if timeout is None else max(deadline - time.monotonic(), 0) * 1000)
+            ready = outputs.poll(_milliseconds(deadline))
             for descriptor in writing:
                 outputs.unregister(descriptor)
             if not ready:
@@ -193,6 +236,11 @@ def replies(sessions: Sequence[Session], timeout: float | None) -> Iterator[tupl
                 return
 
 
+def _milliseconds(deadline: float) -> float | None:
+    """How long `select.poll` may wait until `deadline`."""
+    return None if deadline == math.inf else max(deadline - time.monotonic(), 0) * 1000
+
+
 def _poll(descriptors: Iterable[int]) -> select.poll:
     poll = select.poll()
     for descriptor in descriptors:
@@ -200,9 +248,9 @@ def _poll(descriptors: Iterable[int]) -> select.poll:
     return poll
 
 
-def _start(host: unix.Host, uri: str | None, envs: Mapping[str, str]) -> Process:
-    try:
+def _start(host: unix.Host, uri: str, envs: Mapping[str, str]) -> Process:
+    try:  # without --connect virsh would connect not before its first prompt, but for its first command
         with as_virsh_wants(host, {**prompt.ENVIRONMENT, **envs}):
-            return host.popen(["virsh", *([f"--connect={uri}"] if uri is not None else [])])
+            return host.popen(["virsh", f"--connect={uri}"])
     except FileNotFoundError:
         raise no_virsh(host) from None

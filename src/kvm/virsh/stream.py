@@ -25,6 +25,7 @@ import unix
 from kvm.errors import CommandTimeoutError, ConnectionLostError, KvmError, NotSupportedError
 from kvm.virsh import prompt
 from kvm.virsh.command import failure
+from kvm.virsh.outcome import credentials_question, unauthenticated
 from kvm.virsh.process import as_virsh_wants, no_virsh
 from kvm.virsh.prompt import new_token
 from unix.process import Process, TimeoutExpired
@@ -304,8 +305,10 @@ class Stream:
         )
 
     def _error(self, code: int) -> KvmError:
-        said = b"\n".join(self._grumbled).decode("utf-8", "surrogateescape")
-        return failure(self._words, Result(code, "", said))
+        stderr = b"\n".join(self._grumbled)
+        if question := credentials_question(self._uri, stderr):
+            return failure(self._words, unauthenticated(question))
+        return failure(self._words, Result(code, "", stderr.decode("utf-8", "surrogateescape")))
 
 
 class _Lines:
@@ -339,6 +342,6 @@ def _start(host: unix.Host, words: Sequence[str]) -> Process:
         except FileNotFoundError:
             pass
         try:
-            return host.popen(words, terminal=True)
+            return host.popen(["/bin/sh", "-c", 'exec "$@" </dev/null', "sh", *words], terminal=True)
         except FileNotFoundError:
             raise no_virsh(host) from None

@@ -11,6 +11,7 @@ from kvm import text, xml
 from kvm.groups.group import Group
 from kvm.groups.snapshot import Point, branching, descending, describing, editing_point, listing
 from kvm.values import Outcome
+from kvm.virsh.built_xml import refuse_in_text, refuse_specs
 from kvm.virsh.command import Command
 from unix.result import Result
 
@@ -132,6 +133,9 @@ class Checkpoint(Group):
         ``print_xml=True`` it is not set: the dict that `create` would take comes back.
         """
         given = {"domain": domain, "name": name, "description": description, **options}
+        refuse_in_text("checkpoint-create-as", "name", name)
+        refuse_in_text("checkpoint-create-as", "description", description)
+        refuse_specs("checkpoint-create-as", diskspec=options.get("diskspec"))
         if print_xml:
             return self._read("checkpoint-create-as", xml.conf, print_xml=True, **given)
         return self._act_and_tell("checkpoint-create-as", str, **given)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 from kvm import text, xml
 from kvm.groups.caller import Caller
 from kvm.values import Outcome
+from kvm.virsh.built_xml import acting_on, built, form_of
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Plan, acting, after, editing, listing, reading, telling
 from unix.result import Result
@@ -150,6 +151,11 @@ class Group:
         self, parse: Callable[[str], xml.Conf], command: str, print_xml: bool, /, **options: object
     ) -> Result | xml.Conf:
         """The result of a command, or with `print_xml` what `parse` makes of the XML that it would act with."""
+        asked = Command(command, options, reads=False)
+        if form := form_of(asked):
+            if print_xml:
+                return parse(self._caller.call(built(asked, form)))
+            return self._caller.call(acting_on(asked, form, check=self._caller.check))
         if print_xml:
             return self._read(command, parse, print_xml=True, **options)
         return self._act(command, **options)

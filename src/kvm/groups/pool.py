@@ -10,6 +10,7 @@ from kvm.errors import NotFoundError
 from kvm.events import LIFECYCLE, NOTHING, Details, EventOptions, Events, Kinds, OfLibvirt
 from kvm.groups.group import Group
 from kvm.values import Quantity
+from kvm.virsh.built_xml import has_markup
 from kvm.virsh.command import Command
 from kvm.virsh.plan import Lookup, Plan, checked
 from unix.result import Result
@@ -213,6 +214,13 @@ class Pool(Group):
 
     def find_sources_as(self, type: str, **options: Unpack[options.FindStoragePoolSourcesAsOptions]) -> xml.Conf:
         """As `find_sources`, asking `host` (at `port`, as `initiator`). virsh: ``find-storage-pool-sources-as``."""
+        host, port, initiator = (options.get(name) for name in ("host", "port", "initiator"))
+        if host is not None and any(has_markup(str(each)) for each in (host, port, initiator)):
+            source = {
+                "host": {"@name": host, "@port": port},
+                "initiator": None if initiator is None else {"iqn": {"@name": initiator}},
+            }
+            return self.find_sources(type, srcSpec=xml.to_xml("source", source))
         return self._read("find-storage-pool-sources-as", _sources, type=type, **options)
 
     def info(self, pool: str, **options: Unpack[options.PoolInfoOptions]) -> PoolInfo:

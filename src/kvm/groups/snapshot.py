@@ -16,6 +16,7 @@ from kvm import table, text, xml
 from kvm.errors import AlreadyExistsError, InvalidArgumentError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Outcome
+from kvm.virsh.built_xml import refuse_in_text, refuse_specs
 from kvm.virsh.command import Command
 from kvm.virsh.jobs import Cancel, Job, Progress
 from kvm.virsh.plan import Lookup, Plan, acting, checked, editing, resolved
@@ -172,6 +173,9 @@ class Snapshot(Group):
         back.
         """
         given = {"domain": domain, "name": name, "description": description, **options}
+        refuse_in_text("snapshot-create-as", "name", name)
+        refuse_in_text("snapshot-create-as", "description", description)
+        refuse_specs("snapshot-create-as", diskspec=options.get("diskspec"), memspec=options.get("memspec"))
         if print_xml:
             return self._read("snapshot-create-as", xml.conf, print_xml=True, **given)
         return self._act_and_tell("snapshot-create-as", str, Job(progress, cancel), **given)

@@ -10,10 +10,11 @@ from kvm import table, text, units, xml
 from kvm.errors import InvalidArgumentError, NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
+from kvm.virsh.built_xml import cloning, creating_over, has_markup, refuse_in_text
 from kvm.virsh.command import Command, failure
 from kvm.virsh.jobs import Cancel, Copy, Job
 from kvm.virsh.jobs import Progress as JobProgress
-from kvm.virsh.plan import Lookup, Plan, checked, completing, each_left
+from kvm.virsh.plan import Lookup, Plan, after, checked, completing, each_left
 from kvm.virsh.transfer import Download, Progress, Source, Target, Upload
 from unix.result import Result
 
@@ -102,10 +103,15 @@ class Volume(Group):
         libvirt cannot abort a copy. With `cancel`, or after the ``timeout`` control, it is left to go on, and the error
         says that its outcome is unknown.
         """
-        if print_xml:
-            return self._read("vol-clone", xml.conf, vol=vol, newname=newname, print_xml=True, **options)
         job, pool = Job(progress, cancel), options.get("pool")
         before = _measured(job, {"vol": vol, "pool": pool}, pool, newname)
+        refuse_in_text("vol-clone", "newname", newname)
+        if has_markup(newname):
+            command = Command("vol-clone", {"vol": vol, "newname": newname, **options}, reads=False, job=job)
+            clone = cloning(command, check=self._caller.check, prints=print_xml)
+            return self._caller.call(clone if print_xml else after(before, clone))
+        if print_xml:
+            return self._read("vol-clone", xml.conf, vol=vol, newname=newname, print_xml=True, **options)
         return self._act_long("vol-clone", job, before, vol=vol, newname=newname, **options)
 
     @overload
@@ -176,22 +182,22 @@ class Volume(Group):
         `allocation`: how much of its `capacity` to allocate at once (all, if it is not given); `format`: ``'qcow2'``
         for instance; `backing_vol`: the name, key or path of a volume that it is to be an overlay of, with the format
         `backing_vol_format`. ``prealloc_metadata=True`` allocates the metadata of an image. With ``print_xml=True``
-        nothing is created: the dict that `create` would take comes back. virsh puts the texts into XML as they are:
-        where one has a ``&`` or ``<``, use `create`.
+        nothing is created: the dict that `create` would take comes back.
         """
-        return self._act_or_print(
-            xml.conf,
-            "vol-create-as",
-            print_xml,
-            pool=pool,
-            name=name,
-            capacity=capacity,
-            allocation=allocation,
-            format=format,
-            backing_vol=backing_vol,
-            backing_vol_format=backing_vol_format,
-            prealloc_metadata=prealloc_metadata,
-        )
+        options = {
+            "pool": pool,
+            "name": name,
+            "capacity": capacity,
+            "allocation": allocation,
+            "format": format,
+            "backing_vol": backing_vol,
+            "backing_vol_format": backing_vol_format,
+            "prealloc_metadata": prealloc_metadata,
+        }
+        if backing_vol is not None:
+            command = Command("vol-create-as", options, reads=False)
+            return self._caller.call(creating_over(command, check=self._caller.check, prints=print_xml))
+        return self._act_or_print(xml.conf, "vol-create-as", print_xml, **options)
 
     def create_from(
         self,

@@ -13,6 +13,7 @@ from kvm import table, text, units, xml
 from kvm.errors import NotFoundError, UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
+from kvm.virsh.built_xml import refuse_in_attribute
 from kvm.virsh.jobs import Cancel, Job, Progress
 from unix.result import Result
 
@@ -342,6 +343,7 @@ class Blocks(Group):
         in bytes. ``print_xml=True`` returns the disk that this would copy to. `progress` and `cancel` as with
         `migrate`; either waits as well.
         """
+        refuse_in_attribute("blockcopy", "dest", options.get("dest"))
         given = {
             **_job(options),
             **({"xml": xml.document("disk", options["xml"])} if "xml" in options else {}),

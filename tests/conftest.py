@@ -23,6 +23,19 @@ settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("same")
 
+LONGEST = (
+    "test_live", "test_kvmctl", "test_remote", "test_living_guest", "test_networks", "test_xml", "test_guest_agent",
+    "test_fleet", "test_devices", "test_dividing", "test_events", "test_storage", "test_jobs_of_libvirt", "test_saving",
+    "test_kvmctl_top", "test_jobs", "test_migration", "test_fleet_dask", "test_streams", "test_tuning",
+)  # fmt: skip
+"""The modules that take longest, which begin first, so that no worker is left alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     # one of several that run tests; each looks at what its own tests leave behind
     own = Path(tempfile.gettempdir(), worker)

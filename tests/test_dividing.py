@@ -203,11 +203,17 @@ def test_nobody_waits_for_a_virsh_that_does_not_come_to_its_prompt(
     """As with libvirtd's limit of clients."""
     before = set(virshes())
     hypervisor = wrapped(others)
-    for _ in range(10):
+    starts = tmp_path / "starts"
+
+    def answered() -> bool:
         with hypervisor.set_controls(timeout=60):
-            assert answers(hypervisor) == ANSWERS
+            return answers(hypervisor) == ANSWERS
+
+    wait_until(lambda: answered() and len(starts.read_text()) == 3)
+    for _ in range(10):
+        assert answered()
         time.sleep(0.1)
-    assert len((tmp_path / "starts").read_text()) == 3  # not again and again
+    assert len(starts.read_text()) == 3  # not again and again
     hypervisor.close()
     wait_until(lambda: set(virshes()) <= before)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -84,10 +85,6 @@ class Tiny:
             console.read_until(b"gone on", timeout=60)
         tinyguest.wait_for_agent(self.hypervisor, self.name)
 
-    def destroy_when_it_runs(self) -> None:
-        wait_until_running(self.hypervisor, self.name)
-        self.domain.destroy(self.name)
-
     def memory(self) -> int:
         return int(self.run("grep MemTotal /proc/meminfo").split()[1]) * 1024
 
@@ -105,11 +102,33 @@ class Tiny:
         return {each["name"] for each in data.get("bitmaps", [])}
 
 
-def wait_until_running(hypervisor: Hypervisor, name: str) -> None:
-    """Wait until a domain that is being started has been, as far as can be told from outside."""
-    while hypervisor.domain.state(name) != "running":
-        time.sleep(0.05)
-    time.sleep(0.5)
+class AfterStart(logging.Handler):
+    """Does something once: when a virsh has been asked the first thing after `start`, whose success is known then."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._act = act
+        self._has_started = False
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._has_started and not self._thread:
+            self._thread = threading.Thread(target=self._act)
+            self._thread.start()
+        self._has_started |= record.getMessage().startswith("virsh start ")
+
+    def __enter__(self) -> None:
+        logger = logging.getLogger("kvm")
+        self._level = logger.level
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logger = logging.getLogger("kvm")
+        logger.removeHandler(self)
+        logger.setLevel(self._level)
+        assert self._thread
+        self._thread.join()
 
 
 def image(path: Path, size: str) -> dict[str, Any]:
@@ -426,11 +445,11 @@ def test_a_start_says_what_has_become_of_the_guest(tiny: Tiny) -> None:
         domain.start(name, wait="agent", timeout=0.1)
     assert domain.state(name) == "running"
     domain.destroy(name)
-    thread = threading.Thread(target=tiny.destroy_when_it_runs)
-    thread.start()
-    with pytest.raises(InvalidStateError, match="was started, and has stopped again: destroyed"):
+    with (
+        AfterStart(lambda: domain.destroy(name)),
+        pytest.raises(InvalidStateError, match="was started, and has stopped again: destroyed"),
+    ):
         domain.start(name, wait="address")
-    thread.join()
 
 
 def test_a_start_that_cannot_be_waited_for_is_not_begun(tiny: Tiny) -> None:
@@ -473,13 +492,7 @@ def test_an_address_that_was_leased_before_tells_nothing() -> None:
                 hypervisor.domain.start("guest", wait="address", timeout=0.7)
             hypervisor.domain.destroy("guest")
 
-            def lease_again() -> None:
-                wait_until_running(hypervisor, "guest")
-                lease(7200)
-
-            thread = threading.Thread(target=lease_again)
-            thread.start()
-            assert hypervisor.domain.start("guest", wait="address").stdout.endswith("\n192.168.77.10\n")
-            thread.join()
+            with AfterStart(lambda: lease(7200)):
+                assert hypervisor.domain.start("guest", wait="address").stdout.endswith("\n192.168.77.10\n")
     finally:
         daemon.stop()

@@ -812,13 +812,12 @@ def test_modes_of_files(remote: unix.Remote, tmp_path: Path) -> None:
 
 def test_a_killed_program_leaves_nothing_here_or_there(sshd: Sshd, tmp_path: Path) -> None:
     program = (
-        "import kvm, unix, os, signal, sys, pickle, threading, time\n"
+        "import kvm, unix, os, signal, sys, pickle, time\n"
         f"host = pickle.load(open('{tmp_path}/remote', 'rb'))\n"
         "hypervisor = kvm.Hypervisor(host, 'test:///default'); hypervisor.generic.uri()\n"
         f"script = 'echo $$ > {tmp_path}/pid; trap : TERM; sleep 60; sleep 60'\n"
-        "threading.Thread(target=host.execute, args=['sh', '-c', script]).start()\n"
+        "process = host.popen(['sh', '-c', script])\n"  # the supervisor knows of it then
         f"while not os.path.exists('{tmp_path}/pid') or not open('{tmp_path}/pid').read(): time.sleep(0.01)\n"
-        "time.sleep(0.5)\n"  # until the keeper has been told of it, too
         "print(host._connected()._master.pid, host._connected()._socket, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -138,10 +138,15 @@ def test_a_stream_is_closed_while_it_is_lost() -> None:
         virsh = events._stream._process.pid
         raced(
             partial(has_died, events._stream._thread),
-            partial(os.kill, virsh, signal.SIGKILL),
+            partial(kill, virsh),
             events.close,
             events._stream.close,
         )
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):  # it was ended before
+        os.kill(pid, signal.SIGKILL)
 
 
 def has_died(thread: threading.Thread) -> bool:

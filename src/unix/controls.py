@@ -196,7 +196,8 @@ class ControlSet:
         for name, value in controls.items():
             control = self._check_name(name)
             if not control.accepts(value):
-                raise ControlError(f"the control {name!r} takes {control.wanted}, not {value!r}")
+                given = f"what was given ({type(value).__name__})" if name == "envs" else repr(value)  # it has secrets
+                raise ControlError(f"the control {name!r} takes {control.wanted}, not {given}")
 
     def _check_name(self, name: str) -> Control:
         known = {name: control for owner in self._owners() for name, control in owner._known.items()}

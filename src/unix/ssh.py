@@ -95,6 +95,10 @@ class Address(NamedTuple):
 
         An IPv6 address without brackets has no port. `ArgumentError` if the text is none of these.
         """
+        if isinstance(text, str) and re.match(r"(ssh://)?[^@/]*:.*@", text, re.DOTALL):
+            raise ArgumentError(
+                "a host must be a text such as 'root@hv1', without a password: give that as password=..."
+            )
         expected = "'hv1', 'root@hv1', 'root@hv1:2222', '[::1]:2222' or 'ssh://root@hv1:2222'"
         wrong = ArgumentError(f"a host must be a text such as {expected}, without blanks, not {text!r}")
         if not isinstance(text, str) or not re.fullmatch(r"[^\x00-\x20\x7f-][^\x00-\x20\x7f]*", text):

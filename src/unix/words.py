@@ -1,7 +1,8 @@
 """From a command, its arguments and its options to the words a process is given. Pure functions.
 
 Words are text; bytes that are no UTF-8 travel in it as surrogates and come out of `encode` as they went in.
-Nothing here is ever read by a shell unless a shell was asked for.
+Nothing here is ever read by a shell unless a shell was asked for. Errors do not repeat what was given, which may be
+secret.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ def word(argument: Argument) -> str:
     elif isinstance(argument, int | float) and not isinstance(argument, bool):
         argument = str(argument)
     if not isinstance(argument, str):
-        raise ArgumentError(f"an argument is text, bytes, a number or a path, not {argument!r}")
+        raise ArgumentError(f"an argument is text, bytes, a number or a path, not {type(argument).__name__}")
     if "\0" in argument:
-        raise ArgumentError(f"an argument cannot hold a NUL byte: {argument!r}")
+        raise ArgumentError(f"an argument cannot hold a NUL byte, as this one does at {argument.index(chr(0))}")
     encode(argument)
     return argument
 
@@ -41,24 +42,26 @@ def encode(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise ArgumentError(f"an argument or input cannot hold the lone surrogate in {text!r}") from error
+        place = error.start  # and not the error itself, which has the text
+    raise ArgumentError(f"an argument or input cannot hold a lone surrogate, as this one does at {place}")
 
 
 def words_of(argv: Sequence[Argument]) -> list[str]:
     """The words of a command line that is given word by word."""
     if not argv or isinstance(argv, str | bytes):
-        raise ArgumentError(f"a command line is a list of at least one word, not {argv!r}")
+        what = "an empty one" if isinstance(argv, list | tuple) else type(argv).__name__
+        raise ArgumentError(f"a command line is a list of at least one word, not {what}")
     return [word(argument) for argument in argv]
 
 
 def split(command: str) -> list[str]:
     """Split `command` into words as a shell would; nothing in it is expanded."""
     if not isinstance(command, str):
-        raise ArgumentError(f"a command is text such as 'ls -l', not {command!r}")
+        raise ArgumentError(f"a command is text such as 'ls -l', not {type(command).__name__}")
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise ArgumentError(f"cannot split {command!r} into words: {error}; close the quote") from error
+        raise ArgumentError(f"cannot split the command into words: {error}; close the quote") from error
     return [word(w) for w in words]
 
 

@@ -272,7 +272,7 @@ def test_a_prefix_is_declared_once(conf: dict[str, object], attributes: dict[str
         ({"a": float("nan")}, "cannot write <a> as XML: a value is text, a finite number or a boolean, not nan"),
         ({"a": "\x01"}, r"XML cannot hold the character '\\x01'"),
         ({"a": {"#content": "text"}}, "'#content' is a list"),
-        ({"a": b"\xff"}, "cannot write <a> as XML: .*utf-8"),
+        ({"a": b"\xff"}, "cannot write <a> as XML: XML cannot hold the character"),
         ({"@xmlns q": "urn:q"}, "'xmlns q' is no name of an attribute"),
         ({"@xmlns:": "urn:q"}, "'@xmlns:' declares no prefix"),
         ({"@xmlns:xmlns": "urn:q"}, "'@xmlns:xmlns' declares no prefix"),
@@ -286,7 +286,7 @@ def test_a_prefix_is_declared_once(conf: dict[str, object], attributes: dict[str
         ({"@xmlns:q": "u", "@xmlns:r": "u", "@q:a": 1, "@r:a": 2}, "the attribute 'r:a' is there twice"),
         ({"#content": [{1: "a"}]}, "the name 1 is no text"),
         ({"a": 10**5000}, "Exceeds the limit"),
-        ({"a": [[10**5000]]}, "Exceeds the limit"),
+        ({"a": [[10**5000]]}, "a boolean, not list"),
     ],
 )
 def test_what_is_wrong_in_a_dictionary_is_said(conf: dict[str, object], why: str) -> None:

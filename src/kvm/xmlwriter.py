@@ -246,14 +246,12 @@ def _escaped(value: object, tag: str, special: re.Pattern[str]) -> str:
     elif isinstance(value, float) and math.isfinite(value):
         return float.__repr__(value)
     elif isinstance(value, bytes | os.PathLike):
-        try:
-            text = value.decode() if isinstance(value, bytes) else os.fsdecode(value)
-        except UnicodeDecodeError as error:
-            _refuse(tag, str(error))
+        text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else os.fsdecode(value)
     else:
-        _refuse(tag, f"a value is text, a finite number or a boolean, not {value!r}")
+        given = repr(value) if isinstance(value, float) else type(value).__name__
+        _refuse(tag, f"a value is text, a finite number or a boolean, not {given}")
     if found := _NOT_IN_XML(text):
-        _refuse(tag, f"XML cannot hold the character {found[0]!r}, which is in {text[:80]!r}")
+        _refuse(tag, f"XML cannot hold the character {found[0]!r}, which is at {found.start()} of a value")
     return special.sub(lambda match: _REFERENCES[match[0]], text) if special.search(text) else text
 
 

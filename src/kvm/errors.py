@@ -18,6 +18,8 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
+from kvm import redaction
+
 
 class KvmError(Exception):
     """A command failed, and the base of all errors of this package.
@@ -26,6 +28,8 @@ class KvmError(Exception):
     exit status (None where no virsh was run). `outcome_unknown` is True if the command is an action that may have been
     done all the same, or may yet be: the connection broke, virsh was killed, or the time was up while it was under way.
     Query the hypervisor before you repeat it.
+
+    Whatever it is made with, it has no secrets of the command: they are masked.
     """
 
     outcome_unknown: bool = False
@@ -33,10 +37,25 @@ class KvmError(Exception):
     def __init__(
         self, message: str = "", *, command: Sequence[str] = (), stderr: str = "", return_code: int | None = None
     ) -> None:
-        super().__init__(message)
-        self.command = list(command)
-        self.stderr = stderr
+        hidden = redaction.secrets(command)
+        super().__init__(redaction.masked(message, hidden))
+        self._command = redaction.masked_words(command)
+        self.stderr = redaction.masked(stderr, hidden)
         self.return_code = return_code
+
+    @property
+    def command(self) -> list[str]:
+        return self._command
+
+    @command.setter
+    def command(self, words: Sequence[str]) -> None:
+        self._command = redaction.masked_words(words)
+        self.conceal(redaction.secrets(words))
+
+    def conceal(self, secrets: Sequence[str]) -> None:
+        """Mask other secrets, which are not in the words of the command: those of a document that it was given."""
+        self.args = tuple(redaction.masked(each, secrets) if isinstance(each, str) else each for each in self.args)
+        self.stderr = redaction.masked(self.stderr, secrets)
 
 
 class NotFoundError(KvmError, LookupError):

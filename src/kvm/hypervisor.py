@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import unix
+from kvm import redaction
 from kvm.cached import cached_property
 from kvm.errors import InvalidArgumentError
 from kvm.groups.groups import Groups
@@ -61,7 +62,11 @@ class Hypervisor(unix.Wrapper, Groups):
         if not isinstance(host, unix.Host):
             raise TypeError(f"a Hypervisor stands on a host such as unix.Local(), not on {host!r}")
         if uri is not None and (not isinstance(uri, str) or not uri or "\0" in uri):
-            raise InvalidArgumentError(f"a connection URI is a text such as 'qemu:///system', not {uri!r}")
+            raise InvalidArgumentError("a connection URI is a text such as 'qemu:///system', without a NUL byte")
+        if uri is not None and redaction.secrets([uri]):
+            raise InvalidArgumentError(
+                f"libvirt takes no password in a connection URI ({redaction.masked(uri)}): it goes into auth.conf"
+            )
         super().__init__(host)
         self.uri = uri
         self._check = check
@@ -120,7 +125,7 @@ class Hypervisor(unix.Wrapper, Groups):
         Returns a `unix.Result`; under the control ``parse`` the lines of standard output, or raises `KvmError`.
         """
         from kvm import text
-        from kvm.virsh.command import failure
+        from kvm.virsh.command import concealed, failure
 
         try:
             words = command_line(command, args, kwargs, options_place="after")
@@ -128,7 +133,7 @@ class Hypervisor(unix.Wrapper, Groups):
             raise InvalidArgumentError(f"virsh: {error}") from error
         result = self._virsh.run_words(words)
         if not self.get_control("parse"):
-            return result
+            return concealed(result, redaction.secrets(words))
         if not result.status:
             raise failure(words, result)
         return text.lines(result.stdout)

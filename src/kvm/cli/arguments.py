@@ -174,7 +174,10 @@ def _by_place(command: str, known: dict[str, Option], given: dict[str, list[obje
         if option.by_place and (option.name not in given or option.repeats):
             _give(command, given, option, word)
             return
-    raise UsageError(f"{command}: {word!r} is one too many; see {_help(command)}")
+    from kvm.redaction import holds_secrets
+
+    extra = "an argument" if holds_secrets(command) else repr(word)  # a part of a password, unquoted, for example
+    raise UsageError(f"{command}: {extra} is one too many; see {_help(command)}")
 
 
 def _give(command: str, given: dict[str, list[object]], option: Option, value: str) -> None:

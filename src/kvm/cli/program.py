@@ -280,10 +280,11 @@ def _dry_run(asked: Invocation, names: list[str]) -> int:
     import shlex
 
     from kvm.cli.calls import command_line, command_words
-    from kvm.virsh import manners
+    from kvm.redaction import masked_words
 
-    hidden = manners.secrets(command_words(asked))
-    line = shlex.join(manners.masked(word, hidden) for word in command_line(asked))
+    words = command_line(asked)
+    own = 0 if asked.command == "qemu-img" else len(words) - len(command_words(asked))  # virsh's own options
+    line = shlex.join([*masked_words(words[:own]), *masked_words(words[own:])])
     for name in names:
         _write(f"{name}: {line}\n" if name else f"{line}\n")
     return 0

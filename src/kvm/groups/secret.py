@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kvm import table, text, xml
@@ -125,10 +126,9 @@ def _encoded(value: bytes | str) -> bytes:
     """A value as bytes; if that cannot be, an error that does not hold it."""
     if not isinstance(value, str | bytes):
         raise TypeError(f"a secret's value is bytes or text, not {type(value).__name__}")
-    try:
+    with suppress(UnicodeEncodeError):  # which has the value
         return value.encode() if isinstance(value, str) else value
-    except UnicodeEncodeError:
-        raise InvalidArgumentError("a secret's value that is no valid text has to be given as bytes") from None
+    raise InvalidArgumentError("a secret's value that is no valid text has to be given as bytes")
 
 
 def _decoded(output: str) -> bytes:

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from kvm import errors
+from kvm import errors, redaction
 from kvm.errors import InvalidArgumentError, KvmError, NotSupportedError
 from kvm.units import converted
 from kvm.values import Quantity
-from kvm.virsh import manners, units
+from kvm.virsh import units
 from kvm.virsh.commands_generated import COMMANDS
 from unix.result import Result
 
@@ -76,6 +76,11 @@ class Command:
         """What virsh shall find in files: the first on standard input, where `words` has it look for each."""
         return [value for value in self.options.values() if isinstance(value, bytes)]
 
+    def secrets(self) -> list[str]:
+        """The secrets in its words, and in what virsh shall find in files."""
+        texts = [content.decode("utf-8", "surrogateescape") for content in self.contents()]
+        return [*redaction.secrets(self.words()), *redaction.secrets_in_files(self.name, texts)]
+
     def transfer(self) -> Transfer | None:
         """What is transferred, if the command does that."""
         from kvm.virsh.transfer import Transfer
@@ -95,14 +100,21 @@ def _word(command: str, option: str, value: object) -> str:
 
         if isinstance(value, Transfer):
             return value.place
-        raise TypeError(f"virsh {command}: --{option} takes text, a number or a path, not {value!r}")
+        raise TypeError(f"virsh {command}: --{option} takes text, a number or a path, not {type(value).__name__}")
     try:
         text = os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
     except ValueError:
         raise InvalidArgumentError(f"virsh {command}: --{option} cannot hold thousands of digits") from None
     if "\0" in text:
-        raise InvalidArgumentError(f"virsh {command}: --{option} cannot hold a NUL byte: {text!r}")
+        raise InvalidArgumentError(f"virsh {command}: --{option} cannot hold a NUL byte, as at {text.index(chr(0))}")
     return text
+
+
+def concealed(result: Result, secrets: Sequence[str]) -> Result:
+    """`result` without secrets in what virsh said, nor, if it failed, in what it printed."""
+    stdout = result.stdout if result.status else redaction.masked(result.stdout, secrets)
+    stderr = redaction.masked(result.stderr, secrets)
+    return Result(result.return_code, stdout, stderr, outcome_unknown=result.outcome_unknown)
 
 
 def failure(words: Sequence[str], result: Result) -> KvmError:
@@ -114,10 +126,8 @@ def failure(words: Sequence[str], result: Result) -> KvmError:
     else:  # a job that was aborted says so on standard output
         said = result.stderr if result.stderr.strip() else result.stdout
         error = errors.from_stderr(words, said, result.return_code)
-    hidden = manners.secrets(words)
-    error.args = tuple(manners.masked(text, hidden) for text in error.args)
-    error.command = [manners.masked(word, hidden) for word in words]
-    error.stderr = manners.masked(result.stderr, hidden)
+    error.stderr = result.stderr
+    error.command = words  # masks
     error.outcome_unknown = result.outcome_unknown
     return error
 

@@ -1,6 +1,13 @@
 """The environments that virsh is run in. They stand alone, so that one can be started before all else is loaded."""
 
-EVERY_VIRSH = {"LANGUAGE": "C", "VIRSH_DEBUG": "4"}
+EVERY_VIRSH = {
+    "LANGUAGE": "C",
+    "VIRSH_DEBUG": "4",
+    "VIRSH_LOG_FILE": "",  # its log, and libvirt's, have the passwords that virsh is given
+    "LIBVIRT_DEBUG": "",
+    "LIBVIRT_LOG_FILTERS": "",
+    "LIBVIRT_LOG_OUTPUTS": "",
+}
 """The variables that every virsh is run with: untranslated messages, and no debugging between them."""
 
 AT_THE_PROMPT = {

@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import unix
-from kvm.errors import InvalidArgumentError, NoVirshError
-from kvm.virsh import manners, prompt
+from kvm import redaction
+from kvm.errors import NoVirshError
+from kvm.virsh import prompt
 from kvm.virsh.command import Command
 from kvm.virsh.connection import Connection, named
 from kvm.virsh.environment import EVERY_VIRSH, PRINT_RUNTIME_DIRECTORY
@@ -42,23 +43,18 @@ Early = Callable[[int, Result], None]
 
 
 class Line:
-    """A command on its way. `InvalidArgumentError` if it has a secret that everybody would see."""
+    """A command on its way."""
 
-    __slots__ = ("command", "name", "reads", "words")
+    __slots__ = ("command", "has_secrets", "name", "reads", "words")
 
     def __init__(self, name: str, words: Sequence[str], *, reads: bool) -> None:
         self.command: Command | None = None
         self.name = name
         self.words = words
         self.reads = reads
-        hidden = manners.secrets(words)
-        if hidden and not prompt.carries(words):
-            raise InvalidArgumentError(
-                f"virsh {name}: a secret must be valid UTF-8, because it is typed at virsh's prompt: on a command line "
-                "all users of the host would see it"
-            )
+        self.has_secrets = bool(redaction.secrets(words))
         if logger := listener("kvm"):
-            logger.debug("virsh %s", " ".join(manners.masked(word, hidden) for word in words))
+            logger.debug("virsh %s", " ".join(redaction.masked_words(words)))
 
 
 class Live:

@@ -50,9 +50,6 @@ WITHOUT_ZONE = {"net-dhcp-leases"}
 QUIET = {"vol-download"}
 """They stream to standard output, where virsh adds a newline unless it is to be quiet."""
 
-_SECRETS = {"set-user-password": "password", "secret-set-value": "base64"}
-"""The options whose values nobody may see: not in a list of processes, a log, or an error."""
-
 _SAYS_NO = {
     "cpu-compare": rb"is incompatible with host CPU\n",
     "hypervisor-cpu-compare": rb"is incompatible with the CPU provided by hypervisor on the host\n",
@@ -101,24 +98,6 @@ NEWS = (
     rb"(error: Reconnected to the hypervisor\n)?"
 )
 """What virsh says of its connection: that it has lost it, and, before it goes on with a command, that it is back."""
-
-
-def secrets(words: Sequence[str]) -> list[str]:
-    """The secrets among the words of a command; all that could be one, where the options are not named."""
-    option = _SECRETS.get(words[0])
-    if option is None:
-        return []
-    named = [word.partition("=")[2] for word in words if word.startswith(f"--{option}=")]
-    _, *bare = [word for word in words if not word.startswith("--")]
-    of_object = [word for word in words if word.startswith(("--domain=", "--secret="))]
-    return [secret for secret in (*named, *(bare if of_object else bare[1:])) if secret]
-
-
-def masked(text: str, hidden: Sequence[str]) -> str:
-    """`text` without the secrets in it."""
-    for secret in sorted(hidden, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
 
 
 def goes_alone(words: Sequence[str]) -> bool:

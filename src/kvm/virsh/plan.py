@@ -15,7 +15,7 @@ from kvm import table, text, xml
 from kvm.errors import ChangedMeanwhileError, NotFoundError, UnreadableOutputError
 from kvm.values import Outcome
 from kvm.virsh import manners
-from kvm.virsh.command import Command, failure
+from kvm.virsh.command import Command, concealed, failure
 from unix.result import Result
 
 T = TypeVar("T")
@@ -44,7 +44,9 @@ def acting(command: Command, *, check: bool) -> Plan[Result]:
             raise
         return Result(1, "", f"error: {error}\n")
     (result,) = yield (command,)
-    return checked(command, result) if check else result
+    if check:
+        checked(command, result)
+    return concealed(result, command.secrets()) if result.stderr or not result.status else result
 
 
 def telling(command: Command, kind: Callable[[str], V], *, check: bool) -> Plan[Outcome[V]]:
@@ -182,7 +184,9 @@ def completing(*words: str, most_lines: int) -> Plan[list[str]]:
 def checked(command: Command, result: Result) -> Result:
     """`result`, if the command succeeded; otherwise its error is raised."""
     if not result.status:
-        raise failure(command.words(), result)
+        error = failure(command.words(), result)
+        error.conceal(command.secrets())
+        raise error
     return result
 
 
@@ -214,7 +218,9 @@ def resolved(command: Command) -> Plan[Command]:
 
 def _domain(command: Command, given: object) -> str | int:
     if isinstance(given, bool) or not isinstance(given, str | int):
-        raise TypeError(f"virsh {command.name}: a domain is a name or UUID (a str) or an id (an int), not {given!r}")
+        raise TypeError(
+            f"virsh {command.name}: a domain is a name or UUID (a str) or an id (an int), not {type(given).__name__}"
+        )
     return given
 
 

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, cast
 
 import unix
-from kvm import errors
+from kvm import errors, redaction
 from kvm.virsh import manners
 from kvm.virsh.environment import EVERY_VIRSH
 from kvm.virsh.jobs import (
@@ -166,7 +166,7 @@ class OneProcessEach:
         doubt = "" if reads else unknown(words[0])
         try:
             with as_virsh_wants(self._host, {"TZ": "UTC"} if words[0] in manners.WITHOUT_ZONE else {}):
-                result = run(["virsh", *self._connect, *words])
+                result = run(["virsh", *self._connect, *visible(words)])
         except unix.CommandTimeoutError as error:
             return timed_out(error.timeout, doubt)
         except unix.ConnectionLostError as error:
@@ -193,6 +193,17 @@ def _moved(script: str, argv: Sequence[str]) -> list[str]:
     for name, place in _MOVED.items():
         words = [word.replace(f"={name}", f"={place}") if word.endswith(f"={name}") else word for word in words]
     return ["/bin/sh", "-c", script, "sh", *words]
+
+
+def visible(words: Sequence[str]) -> Sequence[str]:
+    """`words` of a command for a command line, which all users of the host can see: there must be no secret in them."""
+    if redaction.secrets(words):
+        raise errors.InvalidArgumentError(
+            f"virsh {words[0]}: a secret would have to go on a command line, which every user of the host can read: "
+            "virsh's prompt takes only valid UTF-8, and not every command",
+            command=words,
+        )
+    return words
 
 
 def no_virsh(host: unix.Host) -> errors.NoVirshError:

@@ -19,12 +19,13 @@ from kvm.virsh.connection import Connection
 from kvm.virsh.live import Early, Line, Live
 from kvm.virsh.outcome import is_lost, timed_out, unreached
 from kvm.virsh.plan import checked
-from kvm.virsh.process import OneProcessEach, as_virsh_wants, no_virsh
+from kvm.virsh.process import OneProcessEach, as_virsh_wants, no_virsh, visible
 from kvm.virsh.transfer import Transfer
 from unix.log import listener
 from unix.result import Result
 
 if TYPE_CHECKING:
+    from kvm.virsh.jobs import Job
     from kvm.virsh.stream import Framing, Stream
     from unix.process import Process
 
@@ -89,12 +90,13 @@ class Runner:
         """What a command prints that goes on, as records; it listens when this returns."""
         from kvm.virsh.stream import Stream
 
-        words = command.words()
+        words = visible(command.words())
         connect = self._before_apart(command.name)
         return Stream(self._host, connect, words, framing)
 
     def interact(self, words: Sequence[str]) -> Result:
         """The result of a command that takes over this program's terminal, where its output goes."""
+        words = visible(words)
         connect = self._before_apart(words[0])
         connection = self._live.connection()
         if isinstance(connection, Connection) and connection.keeps_state and manners.acts_alone(words):
@@ -109,7 +111,7 @@ class Runner:
 
     def on_terminal(self, command: Command, options: Sequence[str]) -> Process:
         """Start a command on a terminal of its own."""
-        words = command.words()
+        words = visible(command.words())
         connect = self._before_apart(command.name)
         with as_virsh_wants(self._host):
             try:
@@ -143,7 +145,7 @@ class Runner:
         try:
             return self._live.connection()
         except NoVirshError as error:
-            error.command = [manners.masked(word, manners.secrets(lines[0].words)) for word in lines[0].words]
+            error.command = lines[0].words
             raise
 
     def _apart(self, line: Line, contents: Sequence[bytes], connection: Connection) -> Result:
@@ -217,6 +219,10 @@ class Runner:
         return path
 
 
+def _job(line: Line) -> Job | None:
+    return line.command.job if line.command else None
+
+
 def _moved(early: Early | None, by: int) -> Early | None:
     """`early`, for places that are counted from another beginning."""
     return None if early is None else lambda place, result: early(place + by, result)
@@ -226,12 +232,8 @@ def _goes_live(line: Line, connection: Connection) -> bool:
     """Whether a command goes through a live virsh. An error if it would have to, and cannot."""
     at_prompt = not manners.goes_alone(line.words)
     if not connection.keeps_state:
-        return (
-            at_prompt
-            and line.name not in manners.LONG
-            and prompt.carries(line.words)
-            and not prompt.is_long(line.words)
-        )
+        is_short = line.name not in manners.LONG and not prompt.is_long(line.words)
+        return at_prompt and prompt.carries(line.words) and (is_short or (line.has_secrets and not _job(line)))
     if at_prompt and not prompt.carries(line.words):
         raise InvalidArgumentError(
             f"virsh {line.name}: {connection.uri} is inside one virsh, at whose prompt only valid UTF-8 can be typed",

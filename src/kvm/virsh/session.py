@@ -23,7 +23,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import unix
-from kvm.virsh import manners, prompt
+from kvm import redaction
+from kvm.virsh import prompt
 from kvm.virsh.process import as_virsh_wants, no_virsh
 from kvm.virsh.prompt import Conversation, Reply, new_token
 
@@ -76,7 +77,7 @@ class Session:
         self._unanswered = len(commands)
         start = 0
         for number, words in enumerate(commands):
-            if number and manners.secrets(words):
+            if number and redaction.secrets(words):
                 self._write_later(commands, start, number)
                 start = number
         self._write_later(commands, start, len(commands))

@@ -69,7 +69,7 @@ class Transfer(ABC):
     ) -> None:
         is_path = isinstance(file, str | os.PathLike)
         if not is_path and (isinstance(file, io.TextIOBase) or not hasattr(file, self.method)):
-            raise TypeError(f"the other end of {what} is a path or a binary file object, not {file!r}")
+            raise TypeError(f"the other end of {what} is a path or a binary file object, not {type(file).__name__}")
         self._given = file
         self._file = cast(BinaryIO, None if is_path else file)
         self._what = what
@@ -166,7 +166,7 @@ class Upload(Transfer):
         while self._length is None or done < self._length:
             piece = self._file.read(_PIECE if self._length is None else min(_PIECE, self._length - done))
             if not isinstance(piece, bytes | bytearray | memoryview):  # None, if it would have to be waited for
-                raise TypeError(f"{self._given!r} gives {piece!r:.80}, and not bytes")
+                raise TypeError(f"{self._given!r} gives {type(piece).__name__}, and not bytes")
             if not piece:
                 break
             yield bytes(piece)

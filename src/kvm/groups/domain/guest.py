@@ -421,5 +421,7 @@ def _key_file(given: Sequence[str] | str | os.PathLike[str] | None) -> bytes | s
     if given is None or isinstance(given, str | os.PathLike):
         return given
     if wrong := [key for key in given if not key.strip() or "\n" in key]:
-        raise InvalidArgumentError(f"a key is one line of authorized_keys, not {wrong[0]!r}")
+        raise InvalidArgumentError(
+            f"a key is one line of authorized_keys, and one of these has {len(wrong[0].split(chr(10)))}"
+        )
     return "\n".join(given).encode() or None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import unix
-from kvm import errors
+from kvm import errors, redaction
 from kvm.errors import (
     CancelledError,
     CannotConnectError,
@@ -60,6 +60,12 @@ class Job:
         if operands is None and about is not None:
             operands = [file_word(about, cast(str | None, given.get("format")))]
         self._operands = [*(operands or []), *more]
+        if redaction.secrets(self.words):
+            raise self.error(
+                InvalidArgumentError,
+                "every user of the host can read a secret in its arguments: give it in secrets={'sec0': ...}, and name "
+                "that where it is needed, as in 'password-secret': 'sec0'",
+            )
 
     @property
     def words(self) -> list[str]:
@@ -87,7 +93,7 @@ class Job:
         """The result, or the error that has come in between; raises what is wrong with the job or the host."""
         words, data = self._command_line()
         if logger := listener("kvm"):
-            logger.debug("%s", " ".join(self.words))
+            logger.debug("%s", " ".join(redaction.masked_words(self.words)))
         try:
             with host.set_controls(locale="C.UTF-8", decode="utf-8"):
                 if self._progress is not None or self._cancel is not None:

@@ -1,0 +1,188 @@
+"""The one place that knows what is secret in a command, and masks it: in its words, and in what is said about it.
+
+A secret is what an option is for (``set-user-password --password``), what a command for a guest agent or for QEMU's
+monitor has under such a name, and, wherever they are, the password in a URL and what libvirt itself shows only with
+``--security-info``. Errors, results, log lines and kvmctl's output go through here; nothing here is ever raised.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+MASK = "***"
+
+_OPTIONS = {
+    "set-user-password": (("domain", "user", "password"), "password"),
+    "secret-set-value": (("secret", "base64"), "base64"),
+}
+"""The options that can be given by their place, in virsh's order, and which of them is a secret."""
+
+_FILES = {"secret-set-value"}
+"""Commands whose file is a secret."""
+
+_COMMANDS = {"qemu-agent-command", "qemu-monitor-command"}
+"""Commands whose argument is itself a command, which may have secrets in it."""
+
+_STRING = r'"(?P<secret>(?:[^"\\]|\\.)*)"?'
+_IN_TEXT = (
+    r"[A-Za-z][\w+.-]*://[^/\s:@?#]*:(?P<secret>[^/\s@]+)@",
+    r"[?&]passw(?:or)?d=(?P<secret>[^&\s'\"]+)",
+    r"\bpasswd\\?[\"']?\s*[=:]\s*(?P<quote>\\?[\"'])(?P<secret>.*?)(?:(?P=quote)|$)",
+    r"@passwd[\"']\s*:\s*(?P<secret>b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[^,}]+)",
+    r"<cookie\b[^>]*>(?P<secret>[^<]+)",
+    rf'"passw(?:or)?d"\s*:\s*{_STRING}',
+)
+"""What a secret looks like in any text: a URL, XML or a dict of it, JSON."""
+
+_IN_COMMAND = (
+    rf'"(?:[\w-]*(?:pass|secret|token)[\w-]*|data|key|cookie|crypted|buf-b64|input-data)"\s*:\s*{_STRING}',
+    r'"(?:arg|env)"\s*:\s*\[(?P<secret>[^\]]*)',
+    r"\b(?:set_password|block_passwd)\s+\S+\s+(?P<secret>\S+)",
+    r"\bchange\s+\S+\s+password\s+(?P<secret>\S+)",
+    r"(?:^|[\s,])(?:[\w.-]*\.)?(?:password|passwd|secret|data|cookie)=(?P<secret>(?:[^,\s]|,,)+)",
+)
+"""What a secret looks like in a command for a guest agent or for QEMU's monitor, in JSON or as people type it."""
+
+_IMAGES = {"qemu-img", "qemu-nbd"}
+"""Programs whose options may have secrets, which they can be given otherwise."""
+
+_IN_OPTIONS = (
+    r"^(?=.*\bsecret\b)(?:.*?[,=])?data=(?P<secret>(?:[^,]|,,)+)",
+    rf'"(?:[\w.-]*\.)?(?:passw(?:or)?d|cookie|key|data)"\s*:\s*{_STRING}',
+    r"(?:^|[,=])(?:[\w-]+\.)*(?:passw(?:or)?d|cookie)=(?P<secret>(?:[^,]|,,)+)",
+    r"\brbd:.*:key=(?P<secret>[^:]+)",
+)
+"""What a secret looks like in an option of such a program, and in the name of an image."""
+
+_HOLDING = {*_OPTIONS, *_COMMANDS, *_IMAGES}
+
+_SHORT = 4
+"""A secret of fewer characters is in any text by chance: it is only masked where it is quoted."""
+
+
+def secrets(words: Sequence[str]) -> list[str]:
+    """The secrets in the words of a command of virsh, or of qemu-img."""
+    line = " ".join(words)
+    if not words or not (words[0] in _HOLDING or _may_be_in(line)):
+        return []
+    return list(dict.fromkeys(line[start:end] for start, end in _places(words, line)))
+
+
+def masked_words(words: Sequence[str]) -> list[str]:
+    """The words of such a command without the secrets in them."""
+    line, found, start = " ".join(words), [], 0
+    places = _places(words, line)
+    for word in words:
+        end = start + len(word)
+        inside = sorted((max(a, start) - start, min(b, end) - start) for a, b in places if a < end and b > start)
+        found.append(_without(word, inside))
+        start = end + 1
+    return found
+
+
+def holds_secrets(command: str) -> bool:
+    """Whether a command has an argument that is a secret, or may have one in it."""
+    return command in _HOLDING
+
+
+def secrets_in_files(command: str, texts: Sequence[str]) -> list[str]:
+    """The secrets in the files of a command of virsh, most of which are documents."""
+    if command in _FILES:
+        return [*texts]
+    return [text[start:end] for text in texts if _may_be_in(text) for start, end in _matches(_IN_TEXT, text)]
+
+
+def masked(text: str, hidden: Sequence[str] = ()) -> str:
+    """A text without what looks like a secret in it, and without those that are `hidden`, however they are quoted."""
+    if _may_be_in(text):
+        text = _without(text, sorted(_matches(_IN_TEXT, text)))
+    forms = {form for secret in hidden for form in _forms(secret)} - {"", MASK}
+    for form in sorted(forms, key=len, reverse=True):
+        if len(form) < _SHORT:
+            text = re.sub(rf"(?<=['\"=]){re.escape(form)}(?=['\",\s]|$)", MASK, text)
+        else:
+            text = text.replace(form, MASK)
+    return text
+
+
+def _may_be_in(text: str) -> bool:
+    return "://" in text or "passw" in text or "<cookie" in text
+
+
+def _places(words: Sequence[str], line: str) -> list[tuple[int, int]]:
+    """Where the secrets are in the words of a command, as they stand in a line."""
+    found = list(_matches(_IN_TEXT, line))
+    if words and words[0] in _COMMANDS:  # which may be in several words
+        found += _matches(_IN_COMMAND, line)
+    elif words and words[0] in _HOLDING:
+        starts = [sum(len(word) + 1 for word in words[:place]) for place in range(len(words))]
+        inside = _values(words) if words[0] in _OPTIONS else _in_options(words)
+        found += [(starts[place] + start, starts[place] + end) for place, start, end in inside]
+    return [(start, end) for start, end in found if start < end]
+
+
+def _in_options(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    """Which words have a secret in them, and where."""
+    for place, word in enumerate(words):
+        yield from ((place, start, end) for start, end in _matches(_IN_OPTIONS, word))
+
+
+def _values(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    """Which words have the value of an option that is a secret, and where."""
+    order, secret = _OPTIONS[words[0]]
+    bare: list[int] = []
+    given: set[str] = set()
+    is_next = has_ended = False
+    before = ""
+    for place, word in enumerate(words[1:], 1):
+        name, has_value, _ = word[2:].partition("=")
+        if is_next:  # --password VALUE
+            is_next = False
+            if before == secret:
+                yield place, 0, len(word)
+        elif word == "--" and not has_ended:
+            has_ended = True
+        elif has_ended or not word.startswith("--"):
+            bare.append(place)
+        elif name in order:
+            given.add(name)
+            is_next, before = not has_value, name
+            if has_value and name == secret:
+                yield place, len(name) + 3, len(word)
+    left = [name for name in order if name not in given]
+    if secret in left:  # what is there beyond the last one may be a part of it
+        yield from ((place, 0, len(words[place])) for place in bare[left.index(secret) :])
+
+
+def _matches(patterns: Sequence[str], text: str) -> Iterator[tuple[int, int]]:
+    for pattern in patterns:
+        yield from (found.span("secret") for found in _compiled(pattern).finditer(text))
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.MULTILINE)
+
+
+def _without(text: str, places: Sequence[tuple[int, int]]) -> str:
+    """A text without what is at certain places, which are in order and may overlap."""
+    parts, position = [], 0
+    for start, end in places:
+        if end > position and start < end:
+            parts += [text[position : max(start, position)], MASK] if start >= position else []
+            position = end
+    return "".join([*parts, text[position:]])
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """How a secret may be written where it is repeated: as it is, in XML, in Python, in JSON."""
+    yield secret
+    yield secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    yield secret.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")
+    yield repr(secret)[1:-1]
+    yield secret.replace("\\", "\\\\").replace('"', '\\"')
+    if "\\" in secret or '"' in secret:  # as JSON has it, or several of them
+        yield from (each for each in re.findall(r'"((?:[^"\\]|\\.)*)"', secret) if len(each) >= _SHORT)
+        yield re.sub(r"\\(.)", r"\1", secret)

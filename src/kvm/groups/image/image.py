@@ -10,7 +10,17 @@ from kvm.errors import ConnectionLostError, InvalidArgumentError, KvmError, Unre
 from kvm.groups.image import outputs, snapshots
 from kvm.groups.image.errors import failure
 from kvm.groups.image.job import Job
-from kvm.groups.image.names import File, Settings, Size, device_word, file_word, settings_word, target_word, text_word
+from kvm.groups.image.names import (
+    File,
+    Settings,
+    Size,
+    change_word,
+    device_word,
+    file_word,
+    settings_word,
+    size_word,
+    target_word,
+)
 from kvm.groups.image.options import (
     AmendOptions,
     BenchOptions,
@@ -120,14 +130,16 @@ class Image:
         return self._act(Job("convert", ConvertOptions, options, output_filename, extra=extra, operands=files))
 
     def create(self, filename: File, size: Size | None = None, **options: Unpack[CreateOptions]) -> Result:
-        """Make an image of `size` bytes in `format`, raw if none is given. qemu-img: ``create``.
+        """Make an image of a `size` in `format`, raw if none is given. qemu-img: ``create``.
+
+        `size` in bytes, or with a unit (``'20 GiB'``).
 
         **What is at `filename` is overwritten.** With `backing`, of `backing_format`, it has only what differs from
         that image; its name is written down as it is given, and read from the directory of the new image (with
         ``backing_unsafe=True`` it need not be there). `size` is then that image's if not given. `options` are the
         format's: ``{'cluster_size': 65536, 'encrypt': {'format': 'luks', ...}}``.
         """
-        return self._act(Job("create", CreateOptions, options, filename, *([] if size is None else [text_word(size)])))
+        return self._act(Job("create", CreateOptions, options, filename, *([] if size is None else [size_word(size)])))
 
     def dd(self, if_: File, of: File, **options: Unpack[DdOptions]) -> Result:
         """Copy blocks of an image to a new one in `output_format`, raw if none is given. qemu-img: ``dd``.
@@ -186,11 +198,13 @@ class Image:
         return self._act(Job("rebase", RebaseOptions, options, filename, extra=["-b", below]))
 
     def resize(self, filename: File, size: Size, **options: Unpack[ResizeOptions]) -> Result:
-        """Make an image `size` bytes long, or longer or shorter by that: ``'+10G'``. qemu-img: ``resize``.
+        """Make an image so long, or longer or shorter by that: ``'+10G'``. qemu-img: ``resize``.
+
+        `size` in bytes, or with a unit (``'20 GiB'``).
 
         ``shrink=True`` is needed to make it shorter, which cuts off what is there.
         """
-        return self._act(Job("resize", ResizeOptions, options, filename, text_word(size)))
+        return self._act(Job("resize", ResizeOptions, options, filename, change_word(size)))
 
     @overload
     def snapshot(

@@ -14,6 +14,7 @@ from typing import Literal, cast
 
 import unix
 from kvm.errors import InvalidArgumentError
+from kvm.units import converted
 from unix import words
 from unix.host import Path
 
@@ -33,7 +34,7 @@ File = Path | Settings | Url
 """An image: the path of a file, a dict of block device options as ``{'driver': 'nbd', ...}``, or a `Url`."""
 
 Size = int | str
-"""Bytes, or a text with a suffix for a power of 1024: ``'10G'``."""
+"""An int in bytes, or a text with a unit: ``'10G'``, ``'1.5 GiB'``; for a rate as well ``'10 MiB/s'``."""
 
 Cache = Literal["none", "writeback", "writethrough", "directsync", "unsafe"]
 
@@ -101,6 +102,23 @@ def text_word(value: object) -> str:
     if isinstance(value, bool | float):
         raise InvalidArgumentError(f"expected a whole number or a text, not {value!r}")
     return str(int(value)) if isinstance(value, int) else checked_word(cast(Path, value))
+
+
+def size_word(value: object) -> str:
+    """A size as a number of bytes, whatever units this qemu-img has."""
+    return str(converted("qemu-img", cast(Size, value), "bytes"))
+
+
+def change_word(value: object) -> str:
+    """A size, or, with a sign, by how much one changes."""
+    if isinstance(value, str) and (change := value.strip())[:1] in ("+", "-"):
+        return change[0] + size_word(change[1:])
+    return size_word(value)
+
+
+def rate_word(value: object) -> str:
+    """A rate as a number of bytes a second."""
+    return str(converted("qemu-img", cast(Size, value), "bytes/s"))
 
 
 def snapshot_word(snapshot: str | int) -> str:

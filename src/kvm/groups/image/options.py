@@ -20,7 +20,9 @@ from kvm.groups.image.names import (
     Size,
     file_word,
     path_word,
+    rate_word,
     settings_word,
+    size_word,
     snapshot_word,
     text_word,
 )
@@ -57,9 +59,9 @@ class BenchOptions(Objects, total=False):
     cache: Annotated[Cache, "-t"]
     count: Annotated[int, "-c"]
     depth: Annotated[int, "-d"]
-    offset: Annotated[Size, "-o"]
-    buffer_size: Annotated[Size, "-s"]
-    step_size: Annotated[Size, "-S"]
+    offset: Annotated[Size, "-o", size_word]
+    buffer_size: Annotated[Size, "-s", size_word]
+    step_size: Annotated[Size, "-S", size_word]
     write: Annotated[bool, "-w"]
     pattern: Annotated[int, "--pattern"]
     flush_interval: Annotated[int, "--flush-interval"]
@@ -81,7 +83,7 @@ class BitmapOptions(Objects, total=False):
     enable: Annotated[bool, "--enable"]
     disable: Annotated[bool, "--disable"]
     merge: Annotated[str | Sequence[str], "--merge"]
-    granularity: Annotated[Size, "-g"]
+    granularity: Annotated[Size, "-g", size_word]
     source_file: Annotated[File, "-b", file_word]
     source_format: Annotated[str, "-F"]
 
@@ -104,7 +106,7 @@ class CommitOptions(Objects, total=False):
     cache: Annotated[Cache, "-t"]
     drop: Annotated[bool, "-d"]
     base: Annotated[File, "-b", file_word]
-    rate_limit: Annotated[Size, "-r"]
+    rate_limit: Annotated[Size, "-r", rate_word]
     progress: Progress | None
     cancel: Cancel | None
     quiet: Annotated[bool, "-q"]
@@ -137,12 +139,12 @@ class ConvertOptions(Objects, total=False):
     target_cache: Annotated[Cache, "-t"]
     backing: Annotated[File, "-B", file_word]
     backing_format: Annotated[str, "-F"]
-    sparse_size: Annotated[Size, "-S"]
+    sparse_size: Annotated[Size, "-S", size_word]
     no_create: Annotated[bool, "-n"]
     target_is_zero: Annotated[bool, "--target-is-zero"]
     compress: Annotated[bool, "-c"]
     force_share: Annotated[bool, "-U"]
-    rate_limit: Annotated[Size, "-r"]
+    rate_limit: Annotated[Size, "-r", rate_word]
     parallel: Annotated[int, "-m"]
     copy_range_offloading: Annotated[bool, "-C"]
     oob_writes: Annotated[bool, "-W"]
@@ -168,7 +170,7 @@ class DdOptions(Objects, total=False):
     format: Annotated[str, "-f"]
     output_format: Annotated[str, "-O"]
     force_share: Annotated[bool, "-U"]
-    bs: Annotated[Size, "bs="]
+    bs: Annotated[Size, "bs=", size_word]
     count: Annotated[int, "count="]
     skip: Annotated[int, "skip="]
 
@@ -187,8 +189,8 @@ class MapOptions(Objects, total=False):
     """qemu-img: ``map``. `start_offset` and `max_length` in bytes."""
 
     format: Annotated[str, "-f"]
-    start_offset: Annotated[Size, "--start-offset"]
-    max_length: Annotated[Size, "--max-length"]
+    start_offset: Annotated[Size, "--start-offset", size_word]
+    max_length: Annotated[Size, "--max-length", size_word]
     force_share: Annotated[bool, "-U"]
     output: str
 
@@ -200,7 +202,7 @@ class MeasureOptions(Objects, total=False):
     snapshot: Annotated[str | int, "-l", snapshot_word]
     target_format: Annotated[str, "-O"]
     target_format_options: Annotated[Settings, "-o", settings_word]
-    size: Annotated[Size, "--size"]
+    size: Annotated[Size, "--size", size_word]
     force_share: Annotated[bool, "-U"]
     output: str
 
@@ -244,7 +246,7 @@ class LoadOptions(Objects, total=False):
     read_only: Annotated[bool, "--read-only"]
     snapshot: Annotated[bool, "--snapshot"]
     load_snapshot: Annotated[str | int, "--load-snapshot", snapshot_word]
-    offset: Annotated[int, "--offset"]
+    offset: Annotated[Size, "--offset", size_word]
     nocache: Annotated[bool, "--nocache"]
     cache: Annotated[Cache, "--cache"]
     aio: Annotated[Literal["threads", "native", "io_uring"], "--aio"]

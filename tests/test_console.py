@@ -123,7 +123,7 @@ def test_one_is_connected_at_a_time_unless_forced(hypervisor: Hypervisor, booted
         with pytest.raises(kvm.InvalidStateError, match="Active console session"):
             hypervisor.domain.open_console(booted)
         with hypervisor.domain.open_console(booted, force=True) as another:
-            with pytest.raises(kvm.ConnectionLostError, match="ended before"):
+            with pytest.raises(kvm.ConnectionLostError):
                 console.read_until(b"never", timeout=60)
             with pytest.raises(kvm.ConnectionLostError):
                 console.write(b"x")

@@ -19,10 +19,11 @@ import pytest
 
 import kvm
 import unix
-from kvm import ConnectionLostError, Hypervisor, InvalidStateError, KvmError
+from kvm import CannotConnectError, ConnectionLostError, Hypervisor, InvalidStateError, NotFoundError
 from kvm.values import Outcome
 from kvm.virsh.command import failure
 from kvm.virsh.outcome import classify
+from kvm.virsh.terminal import MarkedOutput, new_mark
 from libvirtd import Libvirtd
 from waiting import wait_until
 
@@ -138,7 +139,7 @@ SECRET = {"@ephemeral": "no", "@private": "no", "description": "of unknown outco
 def created(tmp_path: Path, hypervisor: Hypervisor) -> Iterator[Held]:
     """A guest to be created."""
     yield Held(tmp_path / "guest", "domain", GUEST)
-    if NAME in hypervisor.domain.list():
+    with suppress(NotFoundError):
         hypervisor.domain.destroy(NAME)
 
 
@@ -260,6 +261,7 @@ def test_loss_that_virsh_reports_leaves_unknown_outcome(
         ):
             daemon.kill()
             error = call.exception()
+        daemon.up()
         if check:
             assert isinstance(error, ConnectionLostError)
             assert str(error).endswith("the outcome of secret-define is unknown")
@@ -284,19 +286,66 @@ def test_one_shot_reports_lost_daemon_as_unknown(
     daemon.up()
 
 
-def test_action_not_begun_has_known_outcome(hypervisor: Hypervisor, daemon: Libvirtd, guest: str) -> None:
-    hypervisor.generic.uri()
+def test_action_without_a_connection_has_known_outcome(hypervisor: Hypervisor, daemon: Libvirtd, guest: str) -> None:
     daemon.down()
+    hypervisor.close()
     try:
-        with pytest.raises(KvmError):
-            hypervisor.generic.uri()  # the end of the connection is noticed
-        with pytest.raises(KvmError) as raised:
+        with pytest.raises(CannotConnectError) as raised:
             hypervisor.domain.autostart(guest)
     finally:
         daemon.up()
-    assert isinstance(raised.value, ConnectionError)
     assert not raised.value.outcome_unknown
-    assert hypervisor.domain.info(guest)["autostart"] is False
+
+
+def test_action_that_could_not_reconnect_has_known_outcome() -> None:
+    lost = b"error: Disconnected from qemu:///system due to keepalive timeout\n"
+    stderr = lost + b"error: Failed to reconnect to the hypervisor\nerror: Failed to connect socket to '/run/x'\n"
+    assert not classify("destroy", b"\n", stderr, reads=False).outcome_unknown
+    stderr = lost + b"error: Failed to destroy domain 'x'\nerror: internal error: client socket is closed\n"
+    assert classify("destroy", b"\n", stderr, reads=False).outcome_unknown
+
+
+# -- consoles
+
+
+@pytest.fixture
+def with_console(host: unix.Host, daemon: Libvirtd) -> Iterator[Hypervisor]:
+    """A hypervisor with a guest that has a console, and writes nothing to it."""
+    with Hypervisor(host, daemon.uri) as hypervisor:
+        hypervisor.domain.create({**GUEST, "devices": {"console": {"@type": "pty"}}})
+        yield hypervisor
+        with suppress(NotFoundError):
+            hypervisor.domain.destroy(NAME)
+
+
+def test_console_of_restarted_daemon_raises_a_loss(with_console: Hypervisor, daemon: Libvirtd) -> None:
+    with with_console.domain.open_console(NAME) as console:
+        daemon.kill()
+        with pytest.raises(ConnectionLostError, match="Disconnected from"):
+            console.read(timeout=20)
+        with pytest.raises(ConnectionLostError, match="Disconnected from"):
+            console.write(b"shutdown\n")
+        with pytest.raises(ConnectionLostError, match="Disconnected from"):
+            console.read_until(b"login: ", timeout=20)
+    daemon.up()
+
+
+def test_console_whose_virsh_is_killed_raises_a_loss(with_console: Hypervisor, wire: Wire) -> None:
+    with with_console.set_controls(envs=wire.envs), with_console.domain.open_console(NAME) as console:
+        assert wire.kill() == 1
+        with pytest.raises(ConnectionLostError, match="virsh ended unexpectedly"):
+            console.read_until(b"login: ", timeout=20)
+
+
+def test_console_sorts_a_mark_that_comes_in_pieces() -> None:
+    mark = new_mark()
+    stream = b"login: \x1f" + f"{mark}error: one\r\n{mark}two\n".encode() + b"\x1f\x1fx" + mark[:9].encode() + b"y\x1f"
+    for size in range(1, len(stream)):
+        output = MarkedOutput(mark)
+        guest = b"".join(output.feed(stream[at : at + size]) for at in range(0, len(stream), size))
+        assert output.may_be_mark
+        assert guest + output.release() == b"login: \x1f\x1f\x1fx" + mark[:9].encode() + b"y\x1f"
+        assert output.stderr == b"error: one\ntwo\n"
 
 
 # -- what virsh leaves behind

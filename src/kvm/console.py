@@ -1,7 +1,8 @@
 """A guest's console for a program: bytes in, bytes out.
 
-virsh connects a terminal to the console, so it gets one whose other end is here. It says that it has connected, some
-releases before they have; so what comes next is looked at, and an error at the very end is not the guest's word.
+virsh connects a terminal to the console, so it gets one whose other end is here. What virsh itself has to say, such as
+that it has lost libvirtd, comes on the same terminal, but not among the guest's bytes: virsh's standard error is a pipe
+to a shell, which writes each line of it to the terminal behind a mark that no guest can know.
 """
 
 from __future__ import annotations
@@ -28,21 +29,26 @@ from kvm.errors import (
     describe,
 )
 from kvm.virsh.command import failure
-from kvm.virsh.outcome import unauthenticated
+from kvm.virsh.outcome import classify, unauthenticated
+from kvm.virsh.terminal import MarkedOutput
 from unix.process import GRACE, Process, TimeoutExpired
-from unix.result import Result
 
 ESCAPE = "\udcff"
 """What ends the connection if it is typed, as virsh's option: the byte 0xff, which is in no text."""
 
 _BANNER = re.compile(rb"Connected to domain [^\n]*\r?\nEscape character is [^\n]*\n\Z")
-_ERROR = re.compile(rb"(error: [^\n]*\n)+\s*")
 
 _QUESTION = re.compile(rb"(?:\A|\n)(?!error: )([^\n]+): \Z")
 """libvirt asks for credentials, if nothing more comes."""
 
-_SOON = 0.1
-"""Seconds in which virsh says that it has not connected, after it has said that it has."""
+_QUESTION_S = 0.1
+"""For how long nothing more comes after what looks like a question, if it is one."""
+
+_REFUSAL_S = 0.2
+"""For how long virsh, which has said that it has connected, may still say that it has not: some releases do."""
+
+_PART_S = 1.0
+"""For how long what the guest has written may be the beginning of a mark whose rest is still to come."""
 
 _CHUNK = 1 << 16
 
@@ -55,16 +61,18 @@ class Console:
     another thread returns what it has, which is nothing.
     """
 
-    def __init__(self, process: Process, words: list[str], timeout: float | None) -> None:
+    def __init__(self, process: Process, words: list[str], mark: str, timeout: float | None) -> None:
         assert process.stdin
         self._process = process
         self._words = words
+        self._output = MarkedOutput(mark)
         self._descriptor = process.stdin.fileno()
         self._using = threading.RLock()  # held to use the descriptor, and to close it
         self._waking = threading.RLock()  # held to wake who uses it
         self._wake, self._waker = socket.socketpair()
         self._unread = b""
         self._has_ended = False
+        self._failure: KvmError | None = None
         self._close = weakref.finalize(self, _close, process, (self._wake, self._waker), os.getpid())
         os.set_blocking(self._descriptor, False)
         try:
@@ -85,13 +93,17 @@ class Console:
         return not self._close.alive
 
     def read(self, size: int = _CHUNK, timeout: float | None = None) -> bytes:
-        """Wait for what the guest writes, and read at most `size` bytes of it; none if the connection has ended.
+        """Wait for what the guest writes, and read at most `size` bytes of it; none if the guest has ended.
 
-        `CommandTimeoutError` if nothing comes within `timeout` seconds.
+        `CommandTimeoutError` if nothing comes within `timeout` seconds, and `ConnectionLostError` if the connection is
+        lost: virsh was killed, or libvirtd has restarted.
         """
+        deadline = _deadline(timeout)
         with self._using:
-            if not self._unread and not self._has_ended:
-                self._fill(_deadline(timeout), timeout)
+            while not self._unread and not self._has_ended:
+                self._fill(deadline, timeout)
+            if not self._unread and self._failure:
+                raise self._failure
             data, self._unread = self._unread[:size], self._unread[size:]
             return data
 
@@ -106,7 +118,7 @@ class Console:
         with self._using:
             while (found := compiled.search(self._unread)) is None:
                 if self._has_ended:
-                    raise ConnectionLostError(
+                    raise self._failure or ConnectionLostError(
                         f"virsh {self._words[0]}: the connection has ended before {compiled.pattern!r} came; the last "
                         f"of what came is {self._unread[-200:]!r}",
                         command=self._words,
@@ -127,7 +139,8 @@ class Console:
         with self._using:
             while left:
                 if self._has_ended:
-                    raise ConnectionLostError(f"virsh {self._words[0]}: the connection has ended", command=self._words)
+                    message = f"virsh {self._words[0]}: the connection has ended"
+                    raise self._failure or ConnectionLostError(message, command=self._words)
                 ready = self._poll(select.POLLIN | select.POLLOUT, deadline, timeout)
                 if ready & ~select.POLLOUT:
                     self._fill(deadline, timeout)
@@ -155,37 +168,55 @@ class Console:
     def _connect(self, timeout: float | None) -> None:
         """Read what virsh says itself, up to where the guest may begin, and not a byte more."""
         deadline = _deadline(timeout)
-        said = b""
-        while not _BANNER.search(said):
-            self._poll(select.POLLIN, deadline, timeout)
-            byte = self._read(1)
-            if not byte:
-                raise self._refusal(said)
-            said += byte
-            if (question := _QUESTION.search(said)) and not self._is_readable(_SOON):
+        while not _BANNER.search(self._unread):
+            self._fill(deadline, timeout, 1)
+            if self._has_ended:
+                raise self._failure or self._unclear_refusal()
+            if (question := _QUESTION.search(self._unread)) and not self._is_ready(_QUESTION_S):
                 self._process.end(0)  # before its terminal goes, which would be an empty answer
                 raise failure(self._words, unauthenticated(question[1].decode("utf-8", "replace")))
-        deadline = time.monotonic() + _SOON
+        self._unread = b""
+        refused_by = time.monotonic() + _REFUSAL_S
         with contextlib.suppress(CommandTimeoutError):
-            while b"error: ".startswith(self._unread[:7]) and not self._has_ended:
-                self._fill(deadline, _SOON)
-        if self._has_ended and _ERROR.fullmatch(self._unread):
-            raise self._refusal(self._unread)
+            while not (self._unread.strip() or self._is_refused or self._has_ended):
+                self._fill(refused_by, _REFUSAL_S)
+        while self._is_refused and not self._has_ended:
+            self._fill(deadline, timeout)
+        if not self._unread.strip() and self._failure:  # virsh ends what it prints with an empty line
+            raise self._failure
 
-    def _refusal(self, said: bytes) -> KvmError:
-        """What virsh said before it ended."""
-        code = _end(self._process, os.getpid())
-        if code == 127:
-            return NoVirshError(describe(NoVirshError, "there is no virsh"), command=self._words)
-        return failure(self._words, Result(code, "", said.decode("utf-8", "surrogateescape").replace("\r\n", "\n")))
+    @property
+    def _is_refused(self) -> bool:
+        """Whether virsh has reported an error, after which it ends."""
+        return re.search(rb"^error: ", self._output.stderr, re.MULTILINE) is not None
 
-    def _fill(self, deadline: float | None, timeout: float | None) -> None:
-        """Wait for something to read, and keep it."""
+    def _unclear_refusal(self) -> KvmError:
+        message = f"virsh {self._words[0]}: it has ended before it connected, and said {self._unread!r:.200}"
+        return ConnectionLostError(message, command=self._words)
+
+    def _fill(self, deadline: float | None, timeout: float | None, size: int = _CHUNK) -> None:
+        """Wait for something to read, and keep it: what the guest writes, and what virsh does."""
+        if self._output.may_be_mark and not self._is_ready(_PART_S):
+            self._unread += self._output.release()
+            return
         if not self._poll(select.POLLIN, deadline, timeout):
             return
-        data = self._read(_CHUNK)
-        self._unread += data
-        self._has_ended = self._has_ended or not data
+        data = self._read(size)
+        self._unread += self._output.feed(data) if data else self._output.release()
+        if not data:
+            self._has_ended = True
+            self._failure = self._why_ended()
+
+    def _why_ended(self) -> KvmError | None:
+        """Return why the connection has ended; None if virsh has ended it in good order, because the guest has."""
+        try:
+            code = self._process.wait(GRACE)
+        except TimeoutExpired:
+            code = 255
+        if code == 127:
+            return NoVirshError(describe(NoVirshError, "there is no virsh"), command=self._words)
+        result = classify(self._words[0], b"", self._output.stderr, reads=True, return_code=code)
+        return None if result.status else failure(self._words, result)
 
     def _poll(self, events: int, deadline: float | None, timeout: float | None) -> int:
         """Wait for one of `events` of the terminal; those that there are, none if it is to be closed."""
@@ -199,11 +230,11 @@ class Console:
             )
         return 0 if self._has_ended else ready[0][1]
 
-    def _is_readable(self, seconds: float) -> bool:
-        """Whether something, or the end, comes within `seconds`."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+    def _is_ready(self, seconds: float) -> bool:
+        """Whether something can be read within so many seconds."""
+        with contextlib.suppress(CommandTimeoutError):
+            return bool(self._poll(select.POLLIN, time.monotonic() + seconds, seconds))
+        return False
 
     def _read(self, size: int) -> bytes:
         """What there is to read; nothing at the end, which a terminal shows as an error."""

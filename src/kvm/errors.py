@@ -137,6 +137,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"(no valid connection|invalid connection pointer)",
         r"virsh's error output was cut off",
         r"virsh ended unexpectedly",
+        r"stream had I/O failure",
     ),
     AgentError: (
         r"Guest agent is not responding",

@@ -171,11 +171,14 @@ class Hypervisor(unix.Wrapper, Groups):
         """Run the words of any command of virsh with this program's terminal."""
         return self._virsh.interact(words)
 
-    def on_terminal(self, command: Command, *options: str) -> Process:
-        """Start a command on a terminal of its own; `options` are virsh's own, before the command."""
+    def on_terminal(self, command: Command, *options: str, mark: str) -> Process:
+        """Start a command on a terminal of its own; `options` are virsh's own, before the command.
+
+        What it writes to standard error is on the terminal as well, with a `mark` on each line.
+        """
         from kvm.virsh.plan import resolved
 
-        return self._virsh.on_terminal(self.call(resolved(command)), options)
+        return self._virsh.on_terminal(self.call(resolved(command)), options, mark)
 
     def pipeline(self) -> Pipeline:
         """Something that records calls of the same groups and methods, and carries them out all at once."""

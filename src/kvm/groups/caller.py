@@ -44,8 +44,11 @@ class Caller(ABC):
         """Run a command that takes over this program's terminal."""
         raise self._only_at_once(command)
 
-    def on_terminal(self, command: Command, *options: str) -> Process:  # noqa: ARG002
-        """Start a command on a terminal of its own; `options` are virsh's own, before the command."""
+    def on_terminal(self, command: Command, *options: str, mark: str) -> Process:  # noqa: ARG002
+        """Start a command on a terminal of its own; `options` are virsh's own, before the command.
+
+        What it writes to standard error is on the terminal as well, with a `mark` on each line.
+        """
         raise self._only_at_once(command)
 
     def _only_at_once(self, command: Command) -> TypeError:

@@ -20,6 +20,7 @@ from kvm.virsh.live import Early, Line, Live
 from kvm.virsh.outcome import is_lost, timed_out, unreached
 from kvm.virsh.plan import checked
 from kvm.virsh.process import OneProcessEach, as_virsh_wants, no_virsh, visible
+from kvm.virsh.terminal import marking
 from kvm.virsh.transfer import Transfer
 from unix.log import listener
 from unix.result import Result
@@ -109,15 +110,12 @@ class Runner:
             raise no_virsh(self._host)
         return Result(return_code, "", "")
 
-    def on_terminal(self, command: Command, options: Sequence[str]) -> Process:
-        """Start a command on a terminal of its own."""
+    def on_terminal(self, command: Command, options: Sequence[str], mark: str) -> Process:
+        """Start a command on a terminal of its own, with a mark on each line that it writes to standard error."""
         words = visible(command.words())
         connect = self._before_apart(command.name)
         with as_virsh_wants(self._host):
-            try:
-                return self._host.popen(["virsh", *connect, *options, *words], terminal=True)
-            except FileNotFoundError:
-                raise no_virsh(self._host) from None
+            return self._host.popen(marking(["virsh", *connect, *options, *words], mark), terminal=True)
 
     def _before_apart(self, name: str) -> list[str]:
         """How to connect for a command that goes on; a session daemon it might start has been started before."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 from kvm.console import ESCAPE, Console
 from kvm.groups.group import Group
 from kvm.virsh.command import Command, failure
+from kvm.virsh.terminal import new_mark
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class Consoles(Group):
         ...     console.read_until(b"login: ", timeout=60)
         """
         command = Command("console", {"domain": domain, **options}, reads=False)
-        return Console(self._caller.on_terminal(command, f"--escape={ESCAPE}"), command.words(), timeout)
+        mark = new_mark()
+        process = self._caller.on_terminal(command, f"--escape={ESCAPE}", mark=mark)
+        return Console(process, command.words(), mark, timeout)
 
     def lxc_enter_namespace(self, domain: str | int, *cmd: str, noseclabel: bool = False) -> Result:
         """Run a command in a container, with this program's terminal. virsh: ``lxc-enter-namespace``.

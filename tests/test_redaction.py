@@ -369,6 +369,40 @@ def test_a_secret_is_nowhere_in_a_forked_child(web: str) -> None:
         os.close(reading)
 
 
+# -- inventories ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("hosts.toml", f'[hosts.hv1]\npassword = ["{PLAIN}"]\n'),
+        ("hosts.toml", f'[hosts.hv1]\npassword = "{PLAIN}\n'),
+        ("hosts.toml", f'[hosts.hv1]\npassword = "{PLAIN}"\nprot = 22\n'),
+        ("hosts.ini", f"hv1 ansible_password='{PLAIN}\n"),
+        ("hosts.ini", f"hv1 ansible_password=my {PLAIN}\n"),
+        ("hosts.ini", f"[web]\nhv1\n[web:vars]\nansible_ssh_pass: {PLAIN}\n"),
+        ("hosts.ini", f"hv1 ansible_password='{{{{ {PLAIN} }}}}'\n"),
+        ("hosts.yml", f"all:\n  hosts:\n    hv1:\n      ansible_password: '{PLAIN}\n"),
+        ("hosts.yml", f"all:\n  hosts:\n    hv1:\n      ansible_password: *{PLAIN}\n"),
+        ("hosts.yml", f"all:\n  hosts:\n    hv1:\n      ansible_password: !{PLAIN} x\n"),
+        ("hosts.yml", f"all:\n  hosts:\n    hv1:\n      ansible_password: [{PLAIN}]\n"),
+        ("hosts.json", f'{{"_meta": {{"hostvars": {{"hv1": {{"ansible_password": "{PLAIN}", }}}}}}}}'),
+        ("hosts.json", f'{{"_meta": {{"hostvars": {{"hv1": {{"ansible_password": "{PLAIN}\udcff"}}}}}}}}'),
+    ],
+    ids=map(str, range(13)),
+)
+def test_a_password_in_an_inventory_is_in_no_error(tmp_path: Path, name: str, content: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(content.encode("utf-8", "surrogateescape"))
+
+    def first_host() -> object:
+        return kvm.Fleet.from_inventory(file)["hv1"].domain.list()
+
+    texts = outcome(first_host)
+    assert len(texts) > 4  # it is an error
+    assert not has_secret(texts, PLAIN)
+
+
 # -- kvmctl -----------------------------------------------------------------------------------------------------------
 
 

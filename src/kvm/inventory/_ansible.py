@@ -120,6 +120,8 @@ def _settings(variables: Variables, file: File) -> Variables:
         is_template = isinstance(value, str) and not isinstance(value, Literal) and re.search(r"\{\{|\{%", value)
         if isinstance(value, Unreadable) or is_template:
             what = f"a value with {value.tag}" if isinstance(value, Unreadable) else f"the template {shown(value)}"
+            if name == "password":
+                what = "the value there"
             raise file.error(place, f"{variable}: only Ansible can read {what}; write the value, or {EXPORT}")
         if name == "options":
             for option, argument in _ssh_options(variable, value, place, file):
@@ -300,7 +302,7 @@ def read_ini(text: str, file: File) -> Inventory:
         else:
             name, equals, value = line.partition("=")
             if not equals:
-                raise file.error(place, f"in [{group}:vars] each line is name=value, not {shown(line)}")
+                raise file.error(place, f"in [{group}:vars] each line is name=value, not {_without_password(line)}")
             draft.group(group).variables[name.strip()] = Located(_literal(value.strip()), place)
     for name, place in used.items():
         if name not in defined:
@@ -314,14 +316,19 @@ def _ini_hosts(line: str, place: str, file: File) -> Iterator[tuple[str, Variabl
     try:
         pattern, *words = shlex.split(line, comments=True)
     except ValueError:
-        raise file.error(place, f"a quote in {shown(line)} is open; close it") from None
+        raise file.error(place, f"a quote in {_without_password(line)} is open; close it") from None
     variables = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise file.error(place, f"behind a host everything is name=value, not {shown(word)}")
+            raise file.error(place, f"behind a host everything is name=value, not {_without_password(line, word)}")
         variables[name] = Located(_literal(value), place)
     yield from _hosts(pattern, variables, place, file)
+
+
+def _without_password(line: str, word: str | None = None) -> str:
+    """A line, or a word of it, for a message: it may be a part of a password if the line sets one."""
+    return "the text there" if "pass" in line.lower() else shown(line if word is None else word)
 
 
 def _hosts(pattern: str, variables: Variables, place: str, file: File) -> Iterator[tuple[str, Variables]]:
@@ -421,11 +428,12 @@ def _json(text: str, file: File) -> object:
 
     try:
         return json.loads(text, object_hook=plain)
-    except json.JSONDecodeError as error:
-        raise file.error(f"line {error.lineno}", f"this is not JSON: {error.msg}") from None
+    except json.JSONDecodeError as error:  # which has the document, with the passwords in it
+        place, reason = f"line {error.lineno}", f"this is not JSON: {error.msg}"
     except (RecursionError, ValueError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else "a number in it is too long"
-        raise file.error("", f"this JSON cannot be read: {reason}") from None
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else "a number in it is too long"
+        place, reason = "", f"this JSON cannot be read: {why}"
+    raise file.error(place, reason)
 
 
 def _yaml(text: str, file: File) -> object:
@@ -444,14 +452,16 @@ def _yaml(text: str, file: File) -> object:
     yaml.add_multi_constructor("!", tagged, Loader=Loader)
     try:
         return yaml.load(text, Loader)
-    except yaml.MarkedYAMLError as error:
+    except yaml.MarkedYAMLError as error:  # which shows the line, with the password that may be in it
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}" if mark else ""
-        raise file.error(place, f"this is not YAML: {error.problem or error.context}") from None
+        problem = re.sub(r"(alias|tag) '.*'", r"\1", error.problem or error.context or "")
+        reason = f"this is not YAML: {problem}"
     except RecursionError:
-        raise file.error("", "this YAML cannot be read: it is nested too deeply") from None
+        place, reason = "", "this YAML cannot be read: it is nested too deeply"
     except (yaml.YAMLError, ValueError) as error:
-        raise file.error("", f"this is not YAML: {' '.join(str(error).split())}") from None
+        place, reason = "", f"this is not YAML: {' '.join(str(error).split())}"
+    raise file.error(place, reason)
 
 
 def _of_groups(document: object, file: File) -> Inventory:

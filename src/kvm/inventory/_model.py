@@ -92,9 +92,9 @@ class File(NamedTuple):
             raise self.error("", f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; is it an inventory?")
         try:
             return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
+        except UnicodeDecodeError as error:  # which has the file, with the passwords in it
             line = content.count(b"\n", 0, error.start) + 1
-            raise self.error(f"line {line}", "this is not UTF-8; save the file in that encoding") from None
+        raise self.error(f"line {line}", "this is not UTF-8; save the file in that encoding")
 
 
 # -- hosts and groups, before their settings are put together ----------------------------------------------------

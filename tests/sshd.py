@@ -47,11 +47,13 @@ Subsystem sftp internal-sftp
 class Sshd:
     """A running sshd. `port` is where it listens, `key` a key that it lets in, `known_hosts` has its own.
 
-    `config` are lines of its configuration; `sh` is what is /bin/sh there, if root runs it.
+    `config` are lines of its configuration; `sh` is what is /bin/sh there, and `pam` a file with PAM's rules for it, if
+    root runs it.
     """
 
-    def __init__(self, *config: str, sh: str = "/bin/sh") -> None:
+    def __init__(self, *config: str, sh: str = "/bin/sh", pam: Path | None = None) -> None:
         self.sh = Path(sh).resolve()
+        self._pam = pam
         self.home = Path(tempfile.mkdtemp(prefix="sshd-"))
         self.home.chmod(0o755)
         self.port = free_port()
@@ -78,6 +80,8 @@ class Sshd:
         if self.is_system:
             mounts = [f"mount --bind {self.home}/{name} /etc/{name}" for name in ("passwd", "shadow")]
             mounts.append(f"mount --bind {self.sh} {Path('/bin/sh').resolve()}")
+            if self._pam:
+                mounts.append(f"mount --bind {self._pam} /etc/pam.d/sshd")
             script = " && ".join([*mounts, "mkdir -p /run/sshd", 'exec "$@"'])
             daemon = ["unshare", "--mount", "--propagation=slave", "sh", "-c", script, "sh", *daemon]
         with (self.home / "log").open("ab") as log:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
+import random
 import re
 import secrets
 import select
 import signal
 import socket
-import tempfile
+import struct
 import threading
 import time
 import weakref
@@ -27,10 +29,17 @@ from typing import IO, cast
 from unix import mux, script, ssh
 from unix.errors import ConnectError, ConnectionLostError, UnixError, UserError
 from unix.process import GRACE, CannotStartError, LocalProcess, Process, TimeoutExpired, start
+from unix.startups import PAUSES_S, startup
 from unix.words import encode
 
 _PIPE_SIZE = 1 << 20
 _CHUNK = 1 << 16
+
+_LAST_OUTPUT = 1 << 12
+"""How much is kept of what a login prints, for an error: its end, in bytes."""
+
+_MOST_OUTPUT = 8 << 20
+"""How much a login may print before a command begins, in bytes."""
 
 _PATIENCE = {False: 5, True: 600}
 """Seconds for which sshd may refuse a session while there are others, or none: it takes note of their ends late."""
@@ -46,7 +55,7 @@ _LATE = 60.0
 
 
 class Connection:
-    """A connection to `destination`, or a `ConnectError`. `facts` is what is known of the host.
+    """A connection to `destination` by the `deadline`, or a `ConnectError`. `facts` is what is known of the host.
 
     `begun` is told the ssh that tries to connect, so that another thread can ask it to end. `make_room` is called as
     long as sshd allows no more sessions than there are.
@@ -58,6 +67,7 @@ class Connection:
         password: str | None,
         begun: Callable[[LocalProcess], object],
         make_room: Callable[[], object],
+        deadline: float,
     ) -> None:
         self.destination = destination
         self._make_room = make_room
@@ -65,40 +75,44 @@ class Connection:
         self._sessions = 0
         self._starts = 0
         self._is_closed = False
-        self._said_before = 0
         self._late: list[threading.Thread] = []
         self._last_words: list[str] = []
         self._telling = threading.Lock()
         self._closing = threading.Lock()  # held, and never for long, to read from the files below and to close them
         self._socket = os.path.join(ssh.private_directory(), secrets.token_hex(4))
-        deadline = time.monotonic() + destination.timeout
         mark = secrets.token_hex(8)
-        with ssh.askpass(password) as (env, is_for), contextlib.ExitStack() as made:
-            self._said = made.enter_context(tempfile.TemporaryFile())
+        with ssh.askpass(password) as askpass, contextlib.ExitStack() as made:
+            self._said = made.enter_context(ssh.message_file())
+            env = askpass.env if askpass else {}
             self._master = ssh.start_master(destination, self._socket, env, self._said.fileno())
             self._end = weakref.finalize(self, _end, self._master, self._said, self._closing, os.getpid())
             made.pop_all()  # closed with the connection from here on
-            is_for(self._master.pid)
+            if askpass:
+                askpass.allow(self._master.pid)
             try:
                 begun(self._master)
-                self._tell(f"{script.keeper(mark)}\n")
-                _skip_to(mark.encode(), [self._master.stdout], deadline, {})
+                self._tell(f"{script.FOR_ZSH}{script.keeper(mark)}\n")
+                _skip_to(script.printed(mark), [self._master.stdout], deadline, {})
                 self.facts = script.facts(_line(self._master.stdout, deadline, {}))
             except _TimeIsUpError:
-                reason = ssh.no_answer(destination, self._ssh_said())
+                reason = ssh.no_answer(destination, self._ssh_said(), askpass.unanswered() if askpass else ())
                 self.close()
                 raise reason from None
+            except _EndlessError as error:
+                self.close()
+                raise ConnectError(f"cannot connect to {destination}: {error}") from None
             except (_EndedError, OSError, ValueError) as error:
                 self.is_lost()
                 instead = getattr(error, "said", b"").decode("utf-8", "replace").split("\n")
-                reason = ssh.refusal(destination, self._ssh_said() or [line for line in instead if line.strip()])
+                said = self._ssh_said() or [line for line in instead if line.strip()]
+                reason = ssh.refusal(destination, said, askpass.unanswered() if askpass else ())
                 self.close()
                 raise reason from None
             except BaseException:
                 self.close()
                 raise
             os.set_blocking(cast(IO[bytes], self._master.stdout).fileno(), False)
-            self._said_before = os.fstat(self._said.fileno()).st_size
+            self._said.seek(0)  # what the host greets with explains no loss
             _all.add(self)
 
     @property
@@ -125,7 +139,7 @@ class Connection:
         said = [line for line in said if not line.startswith(("Warning: ", "mux_"))]
         return ConnectionLostError(
             f"lost the connection to {self.destination}: "
-            + (said[-1] if said else f"its ssh ended with {self._master.poll()} and said nothing")
+            + (said[-1].strip() if said else f"its ssh ended with {self._master.poll()} and said nothing")
         )
 
     def close(self) -> None:
@@ -180,13 +194,16 @@ class Connection:
         with self._starting():
             process = RemoteProcess(self, words, mark, self._session(deadline))
             try:
-                process.begin(f"{line}\n".encode(), keep_stdin=stdin, deadline=deadline)
+                process.begin(f"{script.FOR_ZSH}{line}\n".encode(), keep_stdin=stdin, deadline=deadline)
             except (_EndedError, BrokenPipeError) as error:
                 process.end()
                 if self.is_lost():
                     raise self.lost() from None
                 said = getattr(error, "said", b"").decode("utf-8", "replace").strip() or "it said nothing"
                 raise UnixError(f"{self.destination} did not run {words[0]}: {said}") from None
+            except _EndlessError as error:
+                process.end()
+                raise UnixError(f"{self.destination} did not run {words[0]}: {error}") from None
             except _TimeIsUpError:
                 process.end()
                 raise TimeoutExpired(list(words), timeout or 0) from None
@@ -250,6 +267,7 @@ class Connection:
 
     def _session(self, deadline: float | None) -> _Session:
         """A new session. sshd allows only so many at once (MaxSessions): it waits for the end of another one."""
+        self._forget_old_messages()
         begun = time.monotonic()
         asks = begun + (_POLITE if deadline is None else min(_POLITE, (deadline - begun) / 2))
         while True:
@@ -280,13 +298,41 @@ class Connection:
                 self._make_room()
 
     def _ssh_said(self) -> list[str]:
-        """What ssh has said; once connected only what it has said since, not what the host greets with."""
+        """Return what ssh has said; once connected only what it has said since, not what the host greets with."""
         with self._closing:
             if self._said.closed:
                 return self._last_words
-            size = os.fstat(self._said.fileno()).st_size
-            said = os.pread(self._said.fileno(), _CHUNK, max(size - _CHUNK, self._said_before))
-        return [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+            return ssh.messages(self._said)
+
+    def _forget_old_messages(self) -> None:
+        """Have ssh write over its first messages before there is no place for another one."""
+        with self._closing:
+            if not self._said.closed and self._said.tell() > ssh.MESSAGES_SIZE // 2:
+                self._said.seek(0)
+
+
+def connected(
+    destination: ssh.Destination,
+    password: str | None,
+    begun: Callable[[LocalProcess], object],
+    make_room: Callable[[], object],
+) -> Connection:
+    """Return a `Connection`. One that sshd drops at once is tried again, after a pause that grows."""
+    deadline = time.monotonic() + destination.timeout
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            with startup(destination, deadline):
+                return Connection(destination, password, begun, make_room, deadline)
+        except ssh.DroppedError as error:
+            pause = random.uniform(0.5, 1) * (PAUSES_S[tries - 1] if tries <= len(PAUSES_S) else math.inf)
+            if time.monotonic() + pause > deadline:
+                raise ConnectError(
+                    f"{error} ({tries} tries; sshd drops new connections while too many others to it, or to a jump "
+                    "host, are not authenticated yet: MaxStartups in its configuration, 10 by default)"
+                ) from None
+        time.sleep(pause)
 
 
 class RemoteProcess(Process):
@@ -332,7 +378,7 @@ class RemoteProcess(Process):
         After an interruption it goes on where it was. A Ctrl-C can lose the byte that has just been read, too; that is
         why the number of the process, to which signals will go, is there twice.
         """
-        _skip_to(self._mark.encode(), [self.stderr, self.stdout], deadline, self._seen)
+        _skip_to(script.printed(self._mark), [self.stderr, self.stdout], deadline, self._seen)
         pid, state, same = map(int, _line(self.stderr, deadline, self._seen_behind).split())
         if pid != same:
             raise ValueError(f"the process may be {pid} or {same}")
@@ -369,7 +415,7 @@ class RemoteProcess(Process):
             self.forget()
             return 0
         if not self.pid and self._is_begun:  # it may have begun by now, and has to be known to be ended
-            with contextlib.suppress(_EndedError, OSError, ValueError):
+            with contextlib.suppress(_EndedError, _EndlessError, OSError, ValueError):
                 try:
                     self._read_marks(time.monotonic() + grace)
                 except _TimeIsUpError:
@@ -379,7 +425,7 @@ class RemoteProcess(Process):
 
     def _end_later(self) -> None:
         """End it when it is known to have begun, however slow the network is."""
-        with contextlib.suppress(_EndedError, _TimeIsUpError, OSError, ValueError):
+        with contextlib.suppress(_EndedError, _EndlessError, _TimeIsUpError, OSError, ValueError):
             self._read_marks(time.monotonic() + _LATE)
         self._end_now(GRACE)
 
@@ -443,6 +489,7 @@ class _Session:
         theirs: list[int] = []
         ours: list[IO[bytes]] = []
         try:
+            self._limit_sending(deadline)
             self._socket.connect(path)
             self._socket.sendall(mux.hello())
             for write in (True, False, False):
@@ -455,15 +502,24 @@ class _Session:
             for descriptor in theirs:
                 socket.send_fds(self._socket, [b"\0"], [descriptor])
             self._open(deadline)
-        except BaseException:
+        except BaseException as error:
             self._socket.close()
             for pipe in ours:
                 pipe.close()
+            if isinstance(error, BlockingIOError):
+                raise _TimeIsUpError from None
             raise
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
         self.pipes = (ours[0], ours[1], ours[2])
+
+    def _limit_sending(self, deadline: float | None) -> None:
+        """Have connecting and sending end at the `deadline`: an ssh that is stopped accepts nothing."""
+        if deadline is not None:
+            microseconds = max(round((deadline - time.monotonic()) * 1e6), 1)
+            limit = struct.pack("@ll", *divmod(microseconds, 1_000_000))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def exit_status(self, timeout: float | None, words: Sequence[str]) -> int:
         """Wait for the end of the session, for at most `timeout` seconds; 255 if there is no exit status."""
@@ -522,6 +578,10 @@ class _EndedError(Exception):
         self.said = said
 
 
+class _EndlessError(Exception):
+    """What comes before a mark does not end."""
+
+
 class _TimeIsUpError(Exception):
     """Nothing came in time."""
 
@@ -548,17 +608,30 @@ def _wait_for(descriptors: Collection[int], deadline: float | None) -> list[int]
 def _skip_to(mark: bytes, pipes: Collection[IO[bytes] | None], deadline: float | None, seen: dict[int, bytes]) -> None:
     """Read from all `pipes` up to the end of `mark`, and not a byte more; whichever has something comes first.
 
-    What was read is in `seen`, by descriptor; if it raises, it can go on with that later.
+    The end of what was read is in `seen`, by descriptor; if it raises, it can go on with that later.
     """
     descriptors = [pipe.fileno() for pipe in pipes if pipe]
+    count = 0
     while missing := [each for each in descriptors if not seen.get(each, b"").endswith(mark)]:
         for descriptor in _wait_for(missing, deadline):
             found = seen.get(descriptor, b"")
-            lacking = next(n for n in range(1, len(mark) + 1) if found.endswith(mark[: len(mark) - n]))
-            data = os.read(descriptor, lacking)
+            data = os.read(descriptor, len(mark) - _begun_at_end(mark, found))
             if not data:
                 raise _EndedError(b"".join(seen.get(each, b"") + _rest(each) for each in descriptors))
-            seen[descriptor] = (found + data)[-_CHUNK:]
+            seen[descriptor] = (found if len(found) < 2 * _LAST_OUTPUT else found[-_LAST_OUTPUT:]) + data
+            count += len(data)
+        _go_on_until(deadline)
+        if count > _MOST_OUTPUT:
+            raise _EndlessError(f"its login prints more than {_MOST_OUTPUT >> 20} MiB before it runs the command")
+
+
+def _begun_at_end(mark: bytes, data: bytes) -> int:
+    """Return how much of the beginning of `mark` is at the end of `data`."""
+    end = data[-len(mark) :]
+    start = end.find(mark[:1])
+    while start >= 0 and not mark.startswith(end[start:]):
+        start = end.find(mark[:1], start + 1)
+    return len(end) - start if start >= 0 else 0
 
 
 def _line(pipe: IO[bytes] | None, deadline: float | None, seen: dict[int, bytes]) -> str:
@@ -569,10 +642,17 @@ def _line(pipe: IO[bytes] | None, deadline: float | None, seen: dict[int, bytes]
     while not (line := seen.get(descriptor, b"")).endswith(b"\n"):
         _wait_for([descriptor], deadline)
         data = os.read(descriptor, 1)
-        if not data:
+        if not data or len(line) > _CHUNK:
             raise _EndedError(line)
         seen[descriptor] = line + data
+        _go_on_until(deadline)
     return line.decode("utf-8", "surrogateescape")
+
+
+def _go_on_until(deadline: float | None) -> None:
+    """Raise `_TimeIsUpError` after the deadline, whatever there is to read."""
+    if deadline is not None and time.monotonic() > deadline:
+        raise _TimeIsUpError
 
 
 def _rest(descriptor: int) -> bytes:

@@ -160,7 +160,7 @@ class Remote(FilesByCommand):
 
     def _connected(self) -> Connection:
         """The connection, made anew if it was lost. Of those who wait for that, all get the same error if it fails."""
-        from unix.connection import Connection
+        from unix.connection import connected
 
         asked = time.monotonic()
         if not self._connecting.acquire(timeout=self.time_limit() or -1):
@@ -178,7 +178,7 @@ class Remote(FilesByCommand):
             if error and failed > asked:
                 raise type(error)(*error.args)
             try:
-                self._connection = Connection(destination, self._password, self._begun, self._make_room)
+                self._connection = connected(destination, self._password, self._begun, self._make_room)
             except ConnectError as error:
                 self._failure = (time.monotonic(), error)
                 raise

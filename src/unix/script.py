@@ -20,11 +20,17 @@ from unix.words import encode
 BOOT = "exec /bin/sh -c 'IFS= TMOUT= read -r unix_line; eval \"$unix_line\"'"
 """The command for every login shell: sh, bash, zsh, fish, csh."""
 
+FOR_ZSH = '[ -z "$ZSH_VERSION" ] || emulate sh; '
+"""Begins a line that is sent: a login script such as a ``.bashrc`` can have put zsh in the place of the login shell."""
+
 LONGEST = 1 << 20
 """The longest line that is sent, in bytes: what a pipe can hold while nobody reads it yet."""
 
 LONGEST_ARGUMENT = 128 << 10
 """What Linux takes as one argument or variable, in bytes, with the NUL behind it."""
+
+_RUN = "%01000d"
+"""Prints zeros before a mark: a thousand bytes are read at once, and never one behind it, however much comes before."""
 
 _PLAIN = re.compile(r"[ -~]*")
 _FOR_EXPORT = re.compile(
@@ -121,10 +127,15 @@ class Facts(NamedTuple):
     locales: frozenset[str]
 
 
+def printed(mark: str) -> bytes:
+    """Return what a `mark` looks like where it is printed."""
+    return (_RUN % 0 + mark).encode()
+
+
 def keeper(mark: str) -> str:
     """The line that begins a connection: it tells the facts behind `mark`, and then keeps watch."""
     told = '"$(id -u)" "$unix_awk" "$unix_tools" "$unix_locales," "$(id -un)"'
-    return _Line().evaluated(f"{_FACTS}\nprintf '{mark} %s %s %s %s %s\\n' {told}\n{_KEEPER}").text()
+    return _Line().evaluated(f"{_FACTS}\nprintf '{_RUN}{mark} %s %s %s %s %s\\n' 0 {told}\n{_KEEPER}").text()
 
 
 def facts(line: str) -> Facts:
@@ -214,7 +225,8 @@ def for_terminal(words: Sequence[str], *, envs: Mapping[str, str], user: str | N
 
 
 def _marks(mark: str, state: str) -> str:
-    return f"printf '{mark}\\n'; printf '{mark} %s %s %s\\n' $$ {state} $$ >&2; [ {state} = 0 ] || exit {state}"
+    told = f"printf '{_RUN}{mark} %s %s %s\\n' 0 $$ {state} $$ >&2"
+    return f"printf '{_RUN}{mark}\\n' 0; {told}; [ {state} = 0 ] || exit {state}"
 
 
 def _beginning(words: Sequence[str], envs: Mapping[str, str], user: str | None, remote: Facts) -> _Line:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import os
 import re
 import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from glob import glob
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from unix import script
 from unix.controls import LONGEST
@@ -21,16 +22,32 @@ from unix.errors import ArgumentError, AuthenticationError, ConnectError, HostKe
 from unix.process import CannotStartError, LocalProcess, finish, start
 from unix.words import encode
 
-_ASKPASS = """#!/bin/sh
+_OTHER_QUESTIONS = (
+    "Enter ", "ew ", "eues ", "ouveau", "ne-time", "ne time", "OTP", "inmal", "ode", "oken", "actor", "erif",
+)  # fmt: skip
+"""What is in questions for a passphrase, a new password, a one-time password, a code or a second factor."""
+
+_PASSWORD_QUESTIONS = (
+    "assword", "PASSWORD", "asswort", "ot de passe", "ontraseña", "enha", "achtwoord", "asło", "eslo", "ösenord",
+    "dgangskode", "alasana", "ароль", "arola", "elszó", "パスワード", "密码", "密碼", "암호",
+)  # fmt: skip
+"""What is in PAM's question for the password, in the languages that PAM is translated to."""
+
+_ASKPASS = f"""#!/bin/sh
 while [ ! -s "$0.for" ]; do sleep 0.05; done
 [ "$(cat "$0.for")" = $PPID ] || exit 1
-case $1 in
-  Enter\\ passphrase*|Enter\\ PIN*) exit 1 ;;
-  *[Pp]assword*) exec cat "$UNIX_ASKPASS_PIPE" ;;
+case ${{1#(*) }} in
+  *"'s password: ") exec cat "$UNIX_ASKPASS_PIPE" ;;
+  {"|".join(f"*'{part}'*" for part in _OTHER_QUESTIONS)}) ;;
+  {"|".join(f"*'{part}'*" for part in _PASSWORD_QUESTIONS)}) exec cat "$UNIX_ASKPASS_PIPE" ;;
 esac
+printf '%.200s\\n' "$1" >> "$0.unanswered"
 exit 1
 """
-"""Answers a question for a password if it is the master who asks: not the ssh of a jump host, which inherits this."""
+"""Answers a question for the password if the master asks it: not the ssh of a jump host, which inherits this.
+
+Any other question is noted, and gets no answer.
+"""
 
 
 class Destination(NamedTuple):
@@ -71,12 +88,11 @@ class Destination(NamedTuple):
         if self.known_hosts is not None:
             ours |= {"UserKnownHostsFile": _quoted(self.known_hosts), "GlobalKnownHostsFile": "/dev/null"}
         if self.key_filename is not None:
-            ours |= {"IdentitiesOnly": "yes"}
+            ours |= {"IdentitiesOnly": "yes", "IdentityFile": _quoted(self.key_filename)}
         words = ["-F", self.config] if self.config is not None else []
         for name, value in [*self.options.items(), *ours.items()]:
             words += ["-o", f"{name}={value}"]
-        key = None if self.key_filename is None else self.key_filename.replace("%", "%%")
-        for flag, given in (("-l", self.username), ("-p", self.port), ("-i", key)):
+        for flag, given in (("-l", self.username), ("-p", self.port)):
             if given is not None:
                 words += [flag, str(given)]
         return words
@@ -181,55 +197,116 @@ def _content(path: str) -> str:
         return file.read()
 
 
-@contextlib.contextmanager
-def askpass(password: str | None) -> Iterator[tuple[dict[str, str], Callable[[int], None]]]:
-    """For the duration of a block: the environment in which ssh can ask for the password, which itself is in a pipe.
+class Askpass:
+    """The program in a directory that ssh asks for a password, which itself is in the pipe `reading`."""
 
-    And what has to be told the process that may ask.
-    """
-    if password is None:
-        yield {}, lambda _: None
-        return
-    with contextlib.ExitStack() as made:
-        directory = made.enter_context(tempfile.TemporaryDirectory(dir=private_directory()))
-        program = os.path.join(directory, "askpass")
-        with open(os.open(program, os.O_CREAT | os.O_WRONLY, 0o700), "w") as file:
+    def __init__(self, directory: str, reading: int) -> None:
+        self._program = os.path.join(directory, "askpass")
+        with open(os.open(self._program, os.O_CREAT | os.O_WRONLY, 0o700), "w", encoding="utf-8") as file:
             file.write(_ASKPASS)
-        reading, writing = os.pipe()
-        made.callback(os.close, reading)
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(encode(password) + b"\n")
-        env = {
-            "SSH_ASKPASS": program,
+        self.env = {
+            "SSH_ASKPASS": self._program,
             "SSH_ASKPASS_REQUIRE": "force",
             "DISPLAY": os.environ.get("DISPLAY") or "none",  # older releases ask nobody without one
             "UNIX_ASKPASS_PIPE": f"/proc/{os.getpid()}/fd/{reading}",
         }
 
-        def is_for(pid: int) -> None:
-            with open(f"{program}.for", "w") as file:
-                file.write(str(pid))
+    def allow(self, pid: int) -> None:
+        """Let this process ask."""
+        with open(f"{self._program}.for", "w") as file:
+            file.write(str(pid))
 
-        yield env, is_for
+    def unanswered(self) -> list[str]:
+        """Return the questions that got no answer."""
+        try:
+            with open(f"{self._program}.unanswered", encoding="utf-8", errors="replace") as file:
+                return file.read().splitlines()
+        except FileNotFoundError:
+            return []
 
 
-def no_answer(destination: Destination, said: Sequence[str]) -> ConnectError:
-    """The error when there was no connection in time, and what ssh `said` meanwhile."""
-    last = "".join(f"; ssh said: {line}" for line in said[-1:])
-    return ConnectError(f"cannot connect to {destination}: no answer within {destination.timeout:g} s{last}")
+@contextlib.contextmanager
+def askpass(password: str | None) -> Iterator[Askpass | None]:
+    """Provide what ssh can ask for the password, for the duration of a block; None without a password."""
+    if password is None:
+        yield None
+        return
+    with contextlib.ExitStack() as made:
+        directory = made.enter_context(tempfile.TemporaryDirectory(dir=private_directory()))
+        reading, writing = os.pipe()
+        made.callback(os.close, reading)
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(encode(password) + b"\n")
+        yield Askpass(directory, reading)
 
 
-def refusal(destination: Destination, said: Sequence[str]) -> ConnectError:
-    """The error when ssh has ended: why, as it `said`, and what to do."""
-    reason = said[-1] if said else "ssh ended and said nothing"
+MESSAGES_SIZE = 1 << 20
+
+
+def message_file() -> IO[bytes]:
+    """Return a file in memory for what ssh writes to standard error.
+
+    It cannot grow beyond `MESSAGES_SIZE`, so that no host can fill a disk. ssh shares its position, where it goes on.
+    """
+    file = os.fdopen(os.memfd_create("ssh", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b", buffering=0)
+    file.truncate(MESSAGES_SIZE)
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    return file
+
+
+def messages(file: IO[bytes]) -> list[str]:
+    """Return the last lines that ssh has written. ssh's own end with a carriage return, other hosts' mostly do not."""
+    size = file.tell()
+    data = os.pread(file.fileno(), _LAST_MESSAGES, max(size - _LAST_MESSAGES, 0))[:size]
+    return [line for line in data.decode("utf-8", "replace").split("\n") if line.strip()]
+
+
+_LAST_MESSAGES = 1 << 16
+
+_DETAILS = r"Warning: Identity file|no such identity: |Load key |Permissions \d+ for |.*: [Bb]ad (configuration|owner)"
+"""Begins ssh's messages that explain an error that comes later."""
+
+_DROPPED = r"(kex|ssh)_exchange_identification: |banner exchange: |Connection (closed|reset) by "
+"""Begins ssh's messages about a connection that sshd has dropped at once."""
+
+
+class DroppedError(ConnectError):
+    """sshd dropped the connection at once, as it does while too many others are beginning."""
+
+
+def no_answer(destination: Destination, said: Sequence[str], questions: Sequence[str] = ()) -> ConnectError:
+    """Return the error when there was no connection in time, with what ssh `said` and was asked meanwhile."""
+    own = [line.strip() for line in said if line.endswith("\r")]
+    last = f"; ssh said: {own[-1]}" if own else ""
+    asked = f"; the host asked {', '.join(map(repr, questions))}" if questions else ""
+    return ConnectError(f"cannot connect to {destination}: no answer within {destination.timeout:g} s{last}{asked}")
+
+
+def refusal(destination: Destination, said: Sequence[str], questions: Sequence[str] = ()) -> ConnectError:
+    """Return the error when ssh has ended: why, as it `said`, the `questions` without an answer, and what to do."""
     if any("Host key verification failed" in line for line in said):
-        return HostKeyError(_about_host_key(destination, said))
+        return HostKeyError(_about_host_key(destination, [line.strip() for line in said]))
+    details = [line.strip(" .\r") for line in said if re.match(_DETAILS, line)]
+    reason = ". ".join([*dict.fromkeys(details), _reason(said)])
+    if questions:
+        asked = ", ".join(map(repr, questions))
+        reason = f"{reason} The host asked {asked}, which password=... does not answer."
     if any(re.search(r"Permission denied \(|Too many authentication failures", line) for line in said):
         return AuthenticationError(
             f"cannot connect to {destination}: {reason} Is the user right, and is a key of yours known there "
             "(ssh-copy-id)? A key with a passphrase has to be in the agent (ssh-add); a password goes with password=..."
         )
-    return ConnectError(f"cannot connect to {destination}: {reason}")
+    own = [line for line in said if line.endswith("\r")]
+    dropped = any("exchange" in line for line in own) and all(re.match(_DROPPED, line) for line in own)
+    return (DroppedError if dropped else ConnectError)(f"cannot connect to {destination}: {reason}")
+
+
+def _reason(said: Sequence[str]) -> str:
+    """Return the last message of ssh's own; without one, what else there was, such as a host's banner."""
+    own = [line.strip() for line in said if line.endswith("\r")]
+    if own:
+        return own[-1]
+    return "ssh ended without a message" + (f"; the host said: {said[-1].strip()}" if said else "")
 
 
 def _about_host_key(destination: Destination, said: Sequence[str]) -> str:
@@ -268,23 +345,57 @@ def _fingerprint(destination: Destination) -> tuple[str, str]:
 
 
 def private_directory() -> str:
-    """The directory for control sockets, which nobody else can enter."""
-    for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
+    """Return the directory for control sockets, which no other user can enter.
+
+    `ConnectError` if there is no place for one.
+    """
+    reasons: list[str] = []
+    for parent in dict.fromkeys((os.environ.get("XDG_RUNTIME_DIR"), *_temporary_directories())):
         path = os.path.join(parent, f"python-unix-{os.geteuid()}") if parent else ""
-        if not path or len(path) > 80:  # a socket's path has 107 bytes at most, and ssh adds some of its own
+        # a socket's path has 107 bytes at most, to which ssh adds some of its own; and ssh expands ${...}
+        if not path or len(os.fsencode(path)) > 80 or re.search(r'["\n]|\$\{', path):
             continue
-        with contextlib.suppress(FileExistsError, PermissionError, FileNotFoundError):
-            os.mkdir(path, 0o700)
-        with contextlib.suppress(FileNotFoundError):
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
             found = os.lstat(path)
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+                _try_to_write(path)
                 return path
-    return _directory_of_this_process()
+            reasons.append(f"{path} belongs to another user")
+        except OSError as error:
+            reasons.append(f"{error.strerror}: {path}")
+    try:
+        return _directory_of_this_process()
+    except OSError as error:
+        reasons.append(f"{error.strerror}: {error.filename}")
+    raise ConnectError(
+        f"no directory can be made for the sockets of ssh ({'; '.join(dict.fromkeys(reasons))}): make room in one of "
+        "them, or set XDG_RUNTIME_DIR or TMPDIR to a directory that can be written to"
+    )
+
+
+def _temporary_directories() -> Iterator[str]:
+    """Yield the directories for temporary files. `tempfile` names the working directory if it can write to no other."""
+    with contextlib.suppress(OSError):
+        if (usual := tempfile.gettempdir()) != os.getcwd():
+            yield usual
+    yield from (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", "/dev/shm")
+
+
+def _try_to_write(directory: str) -> None:
+    """Raise an `OSError` if no file can be written in `directory`: it is full, or read-only."""
+    handle, path = tempfile.mkstemp(dir=directory)
+    try:
+        os.write(handle, bytes(4096))
+    finally:
+        os.close(handle)
+        os.unlink(path)
 
 
 @cache
 def _directory_of_this_process() -> str:
-    """For want of the usual one, which somebody else has taken; it goes with the process."""
+    """Make a directory where others have taken the usual one; it goes with the process."""
     path = tempfile.mkdtemp(prefix="python-unix-", dir="/tmp")
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path

@@ -1,0 +1,98 @@
+"""How many connections begin at once: sshd's MaxStartups.
+
+While more than ten connections to an sshd are not authenticated yet, it drops new ones at random. A program that
+connects to many hosts does that to a gate (ProxyJump) in front of them, and to an address that is many hosts. So there
+are fewer at once here for each gate and address, and a connection that was dropped all the same is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from unix.errors import UnixError
+from unix.process import finish, start
+from unix.ssh import Destination, no_answer
+
+PAUSES_S = (0.25, 0.5, 1.0, 2.0)
+"""Seconds before each further try of a connection that was dropped; a random part of that is left out."""
+
+_UNKNOWN_AT_ONCE = 3
+"""Connections that begin without a look at where they lead: most programs have no more."""
+
+_AT_ONCE = 6
+"""Further ones through the same gate, or to the same address."""
+
+
+_UNKNOWN = "-"
+"""Stands for the gate of a connection that begins without a look at where it leads."""
+
+
+class _Startups:
+    """The connections of this program that are beginning, by what they lead to first."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all: in a forked child they are the parent's."""
+        self._changed = threading.Condition()
+        self._by_gate: Counter[str] = Counter()
+
+    def begin(self) -> str:
+        """Begin with a connection if there are few; otherwise return nothing."""
+        with self._changed:
+            if self._by_gate[_UNKNOWN] >= _UNKNOWN_AT_ONCE:
+                return ""
+            self._by_gate[_UNKNOWN] += 1
+            return _UNKNOWN
+
+    def begin_at(self, gate: str, timeout: float) -> bool:
+        """Begin with a connection to `gate` once there are few; return whether that was so within `timeout` seconds."""
+        with self._changed:
+            is_free = self._changed.wait_for(lambda: self._by_gate[gate] < _AT_ONCE, max(timeout, 0))
+            self._by_gate[gate] += is_free
+            return is_free
+
+    def end(self, gate: str) -> None:
+        """Note that a connection has begun, or failed."""
+        with self._changed:
+            self._by_gate[gate] -= 1
+            self._by_gate = +self._by_gate  # without those that are 0
+            self._changed.notify_all()
+
+
+_startups = _Startups()
+
+
+@contextlib.contextmanager
+def startup(destination: Destination, deadline: float) -> Iterator[None]:
+    """Wait until one more connection may begin, which it does in the block; `ConnectError` at the `deadline`."""
+    gate = _startups.begin() or _gate(destination)
+    if gate != _UNKNOWN and not _startups.begin_at(gate, deadline - time.monotonic()):
+        raise no_answer(destination, [f"too many other connections to {gate} are still beginning\r"])
+    try:
+        yield
+    finally:
+        _startups.end(gate)
+
+
+def _gate(destination: Destination) -> str:
+    """Return what ssh connects to first, in the words of its configuration."""
+    words = ["ssh", "-G", *destination.options_of_ssh(), "--", destination.host]
+    configuration = ""
+    with contextlib.suppress(UnixError):
+        _, stdout, _ = finish(start(words, env=os.environ, stdin=False), None, destination.timeout)
+        configuration = stdout.decode("utf-8", "replace")
+    values = dict(re.findall(r"^(proxyjump|proxycommand|hostname|port) (.+)$", configuration, re.MULTILINE))
+    jump = values.get("proxyjump", "").partition(",")[0]
+    address = f"{values.get('hostname', destination.host)}:{values.get('port', destination.port)}"
+    return jump or values.get("proxycommand") or address
+
+
+os.register_at_fork(after_in_child=_startups.clear)

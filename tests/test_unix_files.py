@@ -3,6 +3,7 @@
 import gc
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,28 @@ def test_which_finds_programs(host: Host, tmp_path: Path) -> None:
     program.touch(0o755)
     with host.set_controls(envs={"PATH": str(tmp_path)}):
         assert host.which("mine") == str(program)
+
+
+def test_pipe_that_nobody_writes_to_is_read_no_longer_than_the_timeout(host: Host, tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with host.set_controls(timeout=0.3), pytest.raises(unix.CommandTimeoutError):
+        host.read(pipe)
+    with open(os.open(pipe, os.O_RDWR | os.O_NONBLOCK), "wb", buffering=0) as writer:
+        writer.write(b"so far")
+        with host.set_controls(timeout=0.3), pytest.raises(unix.CommandTimeoutError):
+            host.read(pipe)
+
+
+def test_pipe_is_read_to_its_end_within_the_timeout(host: Host, tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    content = os.urandom(300_000)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(content))
+    writer.start()
+    with host.set_controls(timeout=30):
+        assert host.read(pipe) == content
+        assert host.read("/proc/self/stat")
+        with pytest.raises(FileNotFoundError):
+            host.read(tmp_path / "none")
+        with pytest.raises(IsADirectoryError):
+            host.read(tmp_path)
+    writer.join()

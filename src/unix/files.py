@@ -44,6 +44,10 @@ class FilesByCommand(Host):
             return cast(BinaryIO, _Writing(self._file_process(_WRITE, path, kind, stdin=True), path))
         raise ValueError(f"a file of {self} is opened with 'r', 'w', 'x' or 'a', not with {mode!r}")
 
+    def read(self, path: Path) -> bytes:
+        """As `Host.read`. `CommandTimeoutError` if it takes longer than the ``timeout`` control allows."""
+        return super().read(path) if self.time_limit() is None else self._file_output(_READ, path)
+
     def write(self, path: Path, data: bytes | str) -> None:
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else memoryview(data).cast("B")
         with self.open(path, "w") as file:

@@ -232,7 +232,7 @@ class Host(ABC):
         """The path of the program that `command` would run, or None."""
 
     def read(self, path: Path) -> bytes:
-        """The content of a file."""
+        """Return the content of a file. It may take as long as the ``timeout`` control allows."""
         with self.open(path) as file:
             return file.read()
 

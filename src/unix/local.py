@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Unpack, cast
 
 from unix.controls import OF_ONE_USER, Controls
-from unix.errors import UnixError, UserError
+from unix.errors import CommandTimeoutError, UnixError, UserError
 from unix.host import Host, Path
 
 if TYPE_CHECKING:
@@ -86,6 +88,12 @@ class Local(Host):
     def open(self, path: Path, mode: str = "rb") -> BinaryIO:
         self._refuse_su()
         return cast(BinaryIO, open(path, mode if "b" in mode else mode + "b"))
+
+    def read(self, path: Path) -> bytes:
+        """As `Host.read`. `CommandTimeoutError` if it takes longer than the ``timeout`` control allows."""
+        self._refuse_su()
+        limit = self.time_limit()
+        return super().read(path) if limit is None or os.path.isfile(path) else _read_within(path, limit)
 
     def write(self, path: Path, data: bytes | str) -> None:
         """As `Host.write`; where its directory lets nothing be put beside the file, it is written in place."""
@@ -169,6 +177,23 @@ class Local(Host):
                 f"files of this machine are reached as {_current_user()}, not as {name!r}: run a command such as "
                 "cat or tee under the su control instead, or leave its block first"
             )
+
+
+def _read_within(path: Path, limit: float) -> bytes:
+    """Return what comes from a file that may be a pipe to which nothing is written, within `limit` seconds."""
+    deadline = time.monotonic() + limit
+    pieces: list[bytes] = []
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+        poll = select.poll()
+        poll.register(file, select.POLLIN)
+        while poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+            piece = file.read(1 << 16)
+            if piece == b"":
+                return b"".join(pieces)
+            pieces.append(piece or b"")
+            if time.monotonic() > deadline:
+                break
+    raise CommandTimeoutError(["read", os.fsdecode(path)], limit)
 
 
 def _user(name: str) -> struct_passwd:

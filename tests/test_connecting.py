@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -93,6 +94,54 @@ def test_full_sshd_is_named_with_its_setting(narrow: Sshd, occupied: socket.sock
     assert occupied.fileno() >= 0
     with pytest.raises(unix.ConnectError, match=r"Connection (closed|reset) by .*\(5 tries; .*MaxStartups"):
         narrow.connect()
+
+
+# -- sessions that are held
+
+
+@pytest.mark.parametrize("most", [2, 10])
+def test_held_sessions_leave_one_for_a_command(most: int) -> None:
+    sshd = Sshd(f"MaxSessions {most}")  # one is the connection's own
+    try:
+        with sshd.connect() as host:
+            held = [host.popen(["cat"]) for _ in range(most - 1)]
+            assert host.execute("echo", "here").stdout == "here\n"
+            for process in held:  # they are still there
+                assert process.stdin
+                assert process.stdout
+                process.stdin.close()
+                assert process.stdout.read() == b""
+                process.end()
+    finally:
+        sshd.remove()
+
+
+def test_held_sessions_are_named_where_no_other_can_be_had() -> None:
+    sshd = Sshd("MaxSessions 2")
+    try:
+        with sshd.connect() as host:
+            held = host.popen(["sleep", "61"])
+            sshd.process.kill()  # what listens, not what serves the connection
+            sshd.process.wait()
+            with pytest.raises(unix.ConnectError, match=r"all 1 sessions to .* are held, by sleep 61; and .* refused"):
+                host.execute("true")
+            held.end()
+            assert host.execute("true").status
+    finally:
+        sshd.remove()
+
+
+def test_stopped_ssh_accepts_commands_no_longer_than_the_timeout(gate: Sshd) -> None:
+    with gate.connect() as host:
+        master = host._connection._master  # type: ignore[union-attr]
+        os.kill(master.pid, signal.SIGSTOP)
+        try:
+            for _ in range(150):  # until no more fit into what is accepted
+                with pytest.raises(unix.CommandTimeoutError):
+                    host.run(["true"], timeout=0.005)
+        finally:
+            os.kill(master.pid, signal.SIGCONT)
+        assert host.execute("true").status
 
 
 # -- logins that talk

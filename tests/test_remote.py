@@ -955,7 +955,7 @@ def test_a_command_that_waits_for_room_has_others_end_what_they_do_not_use(remot
     gone = Held()
     left, gone.processes = gone.processes, []
     del gone
-    with remote.set_controls(timeout=3), pytest.raises(unix.CommandTimeoutError):
+    with remote.set_controls(timeout=0.8), pytest.raises(unix.CommandTimeoutError):
         remote.execute("true")
     for process in left:
         process.end()

@@ -47,6 +47,9 @@ _PATIENCE = {False: 5, True: 600}
 _POLITE = 0.5
 """Seconds of waiting for room until those who do not use theirs are asked for it; at most half of the time there is."""
 
+_ALL_HELD = 1.0
+"""Seconds of waiting until it is an error that all other sessions are held by processes that may never end."""
+
 _ENDS = (signal.SIGTERM, signal.SIGKILL)
 """The signals with which the keeper ends what runs."""
 
@@ -73,6 +76,7 @@ class Connection:
         self._make_room = make_room
         self._session_ended = threading.Condition()
         self._sessions = 0
+        self._held: set[RemoteProcess] = set()
         self._starts = 0
         self._is_closed = False
         self._late: list[threading.Thread] = []
@@ -177,10 +181,13 @@ class Connection:
         held: bool,
         named: bool,
         timeout: float | None,
+        is_last: bool = True,
     ) -> RemoteProcess:
-        """Start `words` there, once sshd has room for one more session.
+        """Start `words` there, once sshd allows one more session.
 
-        Raises `CannotStartError` if it can't be done there, `GoneError` if the connection had gone before.
+        Raises `CannotStartError` if it can't be done there, `GoneError` if the connection had gone before. Unless it
+        `is_last` of the connections to this host, `FullError` if all sessions are held by processes that were left open
+        for their callers.
         """
         mark = secrets.token_hex(8)
         fed = stdin and not held
@@ -192,7 +199,10 @@ class Connection:
             raise CannotStartError(126, words, os.strerror(errno.E2BIG)) from OSError(errno.E2BIG, words[0])
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._starting():
-            process = RemoteProcess(self, words, mark, self._session(deadline))
+            process = RemoteProcess(self, words, mark, self._session(deadline, is_last=is_last))
+            if held:
+                with self._session_ended:
+                    self._held.add(process)
             try:
                 process.begin(f"{script.FOR_ZSH}{line}\n".encode(), keep_stdin=stdin, deadline=deadline)
             except (_EndedError, BrokenPipeError) as error:
@@ -253,10 +263,12 @@ class Connection:
         self._late = [*(each for each in self._late if each.is_alive()), thread]
         thread.start()
 
-    def ended(self) -> None:
-        """Take note that a session has ended, so that another one may begin."""
+    def ended(self, process: RemoteProcess | None = None) -> None:
+        """Take note that a session has ended, that of `process` if it had one, so that another one may begin."""
         with self._session_ended:
             self._sessions -= 1
+            if process:
+                self._held.discard(process)
             self._session_ended.notify()
 
     def _tell(self, line: str) -> None:
@@ -265,8 +277,8 @@ class Connection:
                 self._master.stdin.write(line.encode())
                 self._master.stdin.flush()
 
-    def _session(self, deadline: float | None) -> _Session:
-        """A new session. sshd allows only so many at once (MaxSessions): it waits for the end of another one."""
+    def _session(self, deadline: float | None, *, is_last: bool) -> _Session:
+        """Return a new session. sshd allows only so many at once (MaxSessions): it waits for the end of another one."""
         self._forget_old_messages()
         begun = time.monotonic()
         asks = begun + (_POLITE if deadline is None else min(_POLITE, (deadline - begun) / 2))
@@ -285,10 +297,14 @@ class Connection:
                     raise
                 reason = str(error)
             with self._session_ended:
-                others = self._sessions
-                if time.monotonic() > begun + _PATIENCE[others > 0]:
+                others, held = self._sessions, [" ".join(each.words)[:80] for each in self._held]
+                waited = time.monotonic() - begun
+                if not is_last and others == len(held) and waited > _ALL_HELD:
+                    raise FullError(f"all {others} sessions to {self.destination} are held, by {', '.join(held)}")
+                if waited > _PATIENCE[others > 0]:
+                    by = f", {len(held)} of which are held by {', '.join(held)}" if held else ""
                     raise ConnectError(
-                        f"sshd on {self.destination} allows no session beside {others} others ({reason}): end one, "
+                        f"sshd on {self.destination} allows no session beside {others} others{by} ({reason}): end one, "
                         "such as a Hypervisor that is not used any more, or raise MaxSessions in its configuration"
                     )
                 self._session_ended.wait(0.05)
@@ -403,7 +419,7 @@ class RemoteProcess(Process):
             if self.returncode is None:
                 left = None if timeout is None else max(timeout - (time.monotonic() - begun), 0)
                 self.returncode = self._session.exit_status(left, self.words)
-                self._connection.ended()
+                self._connection.ended(self)
                 if self.pid:
                     self._connection.told("-", self.pid)
             return self.returncode
@@ -568,6 +584,10 @@ class _Session:
 
 class GoneError(Exception):
     """The connection has gone before a command was given to it."""
+
+
+class FullError(Exception):
+    """The connection has all the sessions that sshd allows, and they may never end."""
 
 
 class _EndedError(Exception):

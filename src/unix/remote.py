@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Unpack, cast
 
 from unix.controls import Controls
@@ -18,9 +19,13 @@ from unix.host import Path
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from unix.connection import Connection
+    from unix.connection import Connection, FullError
     from unix.process import LocalProcess, Process
     from unix.ssh import Destination
+
+
+_FURTHER = 3
+"""Connections to a host beside the first one, for what finds all of its sessions held."""
 
 
 class Remote(FilesByCommand):
@@ -30,8 +35,10 @@ class Remote(FilesByCommand):
     ...     host.execute("uname", s=True)
 
     Keyword arguments are the controls that it starts with. Everything goes through one connection, from as many threads
-    as there are; one that was lost is made anew when it is next needed. A command under way when it was lost is a
-    `ConnectionLostError` and is not repeated. It pickles, without the password, and connects again where it lands.
+    as there are. There are further ones while processes that were left open (`popen`) hold all sessions that sshd
+    allows on the first. A connection that was lost is made anew when it is next needed. A command under way when it was
+    lost is a `ConnectionLostError` and is not repeated. It pickles, without the password, and connects again where it
+    lands.
     """
 
     def __init__(self, **controls: Unpack[Controls]) -> None:
@@ -39,6 +46,7 @@ class Remote(FilesByCommand):
         self._destination: Destination | None = None
         self._password: str | None = None
         self._connection: Connection | None = None
+        self._further: list[Connection] = []
         self._attempt: LocalProcess | None = None
         self._connecting = threading.Lock()
         self._failure: tuple[float, ConnectError | None] = (0.0, None)
@@ -112,9 +120,10 @@ class Remote(FilesByCommand):
         if attempt := self._attempt:
             attempt.ask_to_end()
         with self._connecting:
-            connection, self._connection = self._connection, None
-        if connection:
-            connection.close()
+            connections, self._connection, self._further = [self._connection, *self._further], None, []
+        for connection in connections:
+            if connection:
+                connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +141,7 @@ class Remote(FilesByCommand):
 
     def __getstate__(self) -> dict[str, object]:
         left_behind = {"_password": None, "_connection": None, "_connecting": None, "_failure": (0.0, None)}
-        return {**super().__getstate__(), **left_behind, "_attempt": None, "_when_full": []}
+        return {**super().__getstate__(), **left_behind, "_attempt": None, "_when_full": [], "_further": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -142,6 +151,7 @@ class Remote(FilesByCommand):
     def forget(self) -> None:
         """In a forked child: have no connection; the parent's is the parent's."""
         self._connection = self._attempt = None
+        self._further = []
         self._connecting = threading.Lock()
 
     def when_full(self, make_room: Callable[[], object]) -> None:
@@ -200,7 +210,7 @@ class Remote(FilesByCommand):
         own_terminal: bool = False,
         named: bool = False,
     ) -> Process:
-        from unix.connection import GoneError
+        from unix.connection import Connection, FullError, GoneError
         from unix.log import listener
         from unix.process import TimeoutExpired
 
@@ -215,10 +225,15 @@ class Remote(FilesByCommand):
                 envs = {"LC_ALL": _locale(controls["locale"], connection.facts.locales), "LANGUAGE": "", **envs}
             if terminal or own_terminal:
                 return connection.for_terminal(words, envs=envs, user=controls["su"], own=own_terminal)
+            start = partial(
+                Connection.start, words=words, envs=envs, user=controls["su"], stdin=stdin, held=held, named=named,
+                timeout=timeout,
+            )  # fmt: skip
             try:
-                return connection.start(
-                    words, envs=envs, user=controls["su"], stdin=stdin, held=held, named=named, timeout=timeout
-                )
+                try:
+                    return start(connection, is_last=False)
+                except FullError as full:
+                    return self._start_further(start, full)
             except GoneError:
                 with self._connecting:
                     if self._connection is connection:  # what still runs through it may; with the last it ends
@@ -226,6 +241,38 @@ class Remote(FilesByCommand):
             except TimeoutExpired:
                 raise CommandTimeoutError(words, timeout or 0) from None
         raise ConnectionLostError(f"lost the connection to {self} twice in a row")
+
+    def _start_further(self, start: Callable[..., Process], full: FullError) -> Process:
+        """Start a process through a further connection, as all sessions of the first one are held."""
+        from unix.connection import FullError, GoneError
+
+        for number in range(_FURTHER):
+            try:
+                return start(self._further_connection(number), is_last=number == _FURTHER - 1)
+            except (FullError, GoneError):
+                continue
+            except ConnectError as error:
+                raise ConnectError(f"{full}; and through a further connection: {error}") from None
+        raise ConnectError(str(full))
+
+    def _further_connection(self, number: int) -> Connection:
+        """Return one of the connections beside the first, made if there are not as many."""
+        from unix.connection import connected
+
+        with self._connecting:
+            for connection in [each for each in self._further if not each.is_alive]:
+                self._further.remove(connection)
+                connection.close()
+            if number < len(self._further):
+                return self._further[number]
+            if self._destination is None:
+                raise ConnectError("this Remote was disconnected")
+            try:
+                connection = connected(self._destination, self._password, self._begun, self._make_room)
+            finally:
+                self._attempt = None
+            self._further.append(connection)
+            return connection
 
 
 P = ParamSpec("P")

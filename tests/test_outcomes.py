@@ -1,14 +1,17 @@
 """Actions whose virsh, or whose libvirtd, is killed while they are under way: the outcome is reported as unknown.
 
-libvirt's client logs each call that it sends, so that a test knows the moment when libvirtd has the action.
+virsh is connected by a socket of the tests', which notes the calls that it has passed on, so that a test knows the
+moment when libvirtd has the action.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import re
 import signal
+import socket
+import struct
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -41,38 +44,82 @@ GUEST = {
 
 
 class Wire:
-    """What the virsh processes send that are started with these `envs`."""
+    """A socket in front of libvirtd's, which notes the calls that it has passed on."""
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        self.envs = {"LIBVIRT_LOG_FILTERS": "1:rpc", "LIBVIRT_LOG_OUTPUTS": f"1:file:{log}"}
+    def __init__(self, path: Path, uri: str) -> None:
+        self.uri = f"qemu:///system?socket={path}"
+        self._path = path
+        self._libvirtd = uri.partition("socket=")[2]
+        self._calls: set[int] = set()
+        self._socket = socket.create_server(str(path), family=socket.AF_UNIX)
+        self._opened = [self._socket]
+        threading.Thread(target=self._accept, daemon=True).start()
 
-    def has_sent(self, procedure: int) -> bool:
-        """Whether a call of this number, as libvirt's protocol has it, was sent."""
-        return re.search(rf"MSG_TX_QUEUE: .* proc={procedure} ", self._log.read_text()) is not None
+    def has_passed(self, procedure: int) -> bool:
+        """Whether libvirtd has been sent a call of this number, as libvirt's protocol has it."""
+        return procedure in self._calls
 
     def kill(self) -> int:
-        """Kill these virsh processes; return how many there were."""
+        """Kill the virsh processes that are connected by it; return how many there were."""
         processes = self.processes()
         for process in processes:
             os.kill(process, signal.SIGKILL)
         return len(processes)
 
     def processes(self) -> set[int]:
-        mark, found = os.fsencode(self._log), set()
-        for process in map(Path, filter(str.isdecimal, os.listdir("/proc"))):
+        found = set()
+        for process in filter(str.isdecimal, os.listdir("/proc")):
             with suppress(OSError):
-                if mark in (Path("/proc") / process / "environ").read_bytes():
-                    name = (Path("/proc") / process / "comm").read_text().strip()
-                    found |= {int(str(process))} if name == "virsh" else set()
+                words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+                if b"virsh" in words[0] and f"--connect={self.uri}".encode() in words:
+                    found.add(int(process))
         return found
+
+    def close(self) -> None:
+        for each in self._opened:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                libvirtd = socket.socket(socket.AF_UNIX)
+                self._opened += [client, libvirtd]
+                try:
+                    libvirtd.connect(self._libvirtd)
+                except OSError:  # it is down
+                    client.close()
+                    continue
+                for source, target, calls in ((client, libvirtd, self._calls), (libvirtd, client, set())):
+                    threading.Thread(target=self._pass, args=(source, target, calls), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, calls: set[int]) -> None:
+        """Pass messages on: each begins with its length, and has the number of its procedure as its fourth word."""
+        with suppress(OSError):
+            while (head := source.recv(16, socket.MSG_WAITALL)) and len(head) == 16:
+                length, _, _, procedure = struct.unpack(">4I", head)
+                target.sendall(head + source.recv(length - 16, socket.MSG_WAITALL))
+                calls.add(procedure)
+        for each in (source, target):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
-def wire(tmp_path: Path) -> Wire:
-    log = tmp_path / "log"
-    log.touch()
-    return Wire(log)
+def wire(daemon: Libvirtd) -> Iterator[Wire]:
+    wire = Wire(daemon.home / "wire", daemon.uri)
+    yield wire
+    wire.close()
+    (daemon.home / "wire").unlink()
+
+
+@pytest.fixture
+def wired(wire: Wire) -> Iterator[Hypervisor]:
+    """The hypervisor by the wire."""
+    with Hypervisor(unix.Local(timeout=60), wire.uri) as hypervisor:
+        yield hypervisor
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +147,10 @@ def guest(hypervisor: Hypervisor) -> Iterator[str]:
 
 
 @contextmanager
-def calling(hypervisor: Hypervisor, wire: Wire, call: Callable[[], T]) -> Iterator[Future[T]]:
-    """Have another thread make a call, whose virsh is on the wire, for the duration of a block."""
-
-    def on_wire() -> T:
-        with hypervisor.set_controls(envs=wire.envs):
-            return call()
-
+def calling(call: Callable[[], T]) -> Iterator[Future[T]]:
+    """Have another thread make a call for the duration of a block."""
     with ThreadPoolExecutor(1) as thread:
-        yield thread.submit(on_wire)
+        yield thread.submit(call)
 
 
 class Held:
@@ -125,7 +167,7 @@ class Held:
         with self.path.open("w") as file:  # which waits until virsh reads it
             os.kill(daemon.pid, signal.SIGSTOP)
             file.write(self._document)
-        wait_until(lambda: wire.has_sent(procedure))
+        wait_until(lambda: wire.has_passed(procedure))
         yield
 
 
@@ -162,9 +204,9 @@ def standing_still(daemon: Libvirtd, name: str) -> Iterator[None]:
 
 
 def test_killed_one_shot_action_has_unknown_outcome(
-    hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire, created: Held
+    hypervisor: Hypervisor, wired: Hypervisor, daemon: Libvirtd, wire: Wire, created: Held
 ) -> None:
-    with calling(hypervisor, wire, lambda: hypervisor.domain.create(created.path)) as call:
+    with calling(lambda: wired.domain.create(created.path)) as call:
         with created.fed(daemon, wire, CREATE):
             assert wire.kill() == 1
             error = call.exception()
@@ -176,10 +218,10 @@ def test_killed_one_shot_action_has_unknown_outcome(
 
 
 def test_killed_session_leaves_unknown_outcome(
-    hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire, tmp_path: Path
+    hypervisor: Hypervisor, wired: Hypervisor, daemon: Libvirtd, wire: Wire, tmp_path: Path
 ) -> None:
     held = Held(tmp_path / "defined", "domain", {**GUEST, "name": "defined"})
-    with calling(hypervisor, wire, lambda: hypervisor.domain.define(held.path)) as call:
+    with calling(lambda: wired.domain.define(held.path)) as call:
         with held.fed(daemon, wire, DEFINE):
             assert wire.kill() == 1
             error = call.exception()
@@ -191,14 +233,14 @@ def test_killed_session_leaves_unknown_outcome(
 
 
 def test_killed_job_has_unknown_outcome(
-    hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire, running: str, tmp_path: Path
+    hypervisor: Hypervisor, wired: Hypervisor, daemon: Libvirtd, wire: Wire, running: str, tmp_path: Path
 ) -> None:
     core = tmp_path / "core"
     with (
-        calling(hypervisor, wire, lambda: hypervisor.domain.coredump(running, core)) as call,
+        calling(lambda: wired.domain.coredump(running, core)) as call,
         standing_still(daemon, running),
     ):
-        wait_until(lambda: wire.has_sent(CORE_DUMP))
+        wait_until(lambda: wire.has_passed(CORE_DUMP))
         assert wire.kill() == 1
         error = call.exception()
     assert isinstance(error, ConnectionLostError)
@@ -208,21 +250,21 @@ def test_killed_job_has_unknown_outcome(
     assert core.stat().st_size
 
 
-def test_killed_upload_has_unknown_outcome(hypervisor: Hypervisor, wire: Wire, tmp_path: Path) -> None:
+def test_killed_upload_has_unknown_outcome(
+    hypervisor: Hypervisor, wired: Hypervisor, wire: Wire, tmp_path: Path
+) -> None:
     (tmp_path / "pool").mkdir()
     os.mkfifo(tmp_path / "source")
     hypervisor.pool.create_as("outcomes", "dir", target=str(tmp_path / "pool"))
     try:
         hypervisor.volume.create_as("outcomes", "disk", "1M")
         with (
-            calling(
-                hypervisor, wire, lambda: hypervisor.volume.upload("disk", tmp_path / "source", pool="outcomes")
-            ) as call,
+            calling(lambda: wired.volume.upload("disk", tmp_path / "source", pool="outcomes")) as call,
             (tmp_path / "source").open("wb") as source,
         ):
             source.write(b"x" * 1000)
             source.flush()
-            wait_until(lambda: wire.has_sent(UPLOAD))
+            wait_until(lambda: wire.has_passed(UPLOAD))
             assert wire.kill() == 1
         error = call.exception()
     finally:
@@ -234,9 +276,9 @@ def test_killed_upload_has_unknown_outcome(hypervisor: Hypervisor, wire: Wire, t
     )
 
 
-def test_killed_one_shot_read_is_retried(hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire) -> None:
+def test_killed_one_shot_read_is_retried(wired: Hypervisor, daemon: Libvirtd, wire: Wire) -> None:
     cpu = "<cpu><arch>x86_64</arch><model>qemu64</model></cpu>"
-    with calling(hypervisor, wire, lambda: hypervisor.generic.cpu_baseline(cpu)) as call:
+    with calling(lambda: wired.generic.cpu_baseline(cpu)) as call:
         with daemon.stopped():
             wait_until(wire.processes)
             first = wire.processes()
@@ -253,10 +295,10 @@ def test_loss_that_virsh_reports_leaves_unknown_outcome(
     daemon: Libvirtd, wire: Wire, tmp_path: Path, check: bool
 ) -> None:
     held = Held(tmp_path / "secret", "secret", SECRET)
-    with Hypervisor(unix.Local(timeout=60), daemon.uri, check=check) as hypervisor:
-        hypervisor.generic.uri()
+    with Hypervisor(unix.Local(timeout=60), wire.uri, check=check) as wired:
+        wired.generic.uri()
         with (
-            calling(hypervisor, wire, lambda: hypervisor.secret.define(held.path)) as call,
+            calling(lambda: wired.secret.define(held.path)) as call,
             held.fed(daemon, wire, SECRET_DEFINE),
         ):
             daemon.kill()
@@ -273,10 +315,10 @@ def test_loss_that_virsh_reports_leaves_unknown_outcome(
 
 
 def test_one_shot_reports_lost_daemon_as_unknown(
-    hypervisor: Hypervisor, daemon: Libvirtd, wire: Wire, created: Held
+    wired: Hypervisor, daemon: Libvirtd, wire: Wire, created: Held
 ) -> None:
     with (
-        calling(hypervisor, wire, lambda: hypervisor.domain.create(created.path)) as call,
+        calling(lambda: wired.domain.create(created.path)) as call,
         created.fed(daemon, wire, CREATE),
     ):
         daemon.kill()
@@ -331,7 +373,7 @@ def test_console_of_restarted_daemon_raises_a_loss(with_console: Hypervisor, dae
 
 
 def test_console_whose_virsh_is_killed_raises_a_loss(with_console: Hypervisor, wire: Wire) -> None:
-    with with_console.set_controls(envs=wire.envs), with_console.domain.open_console(NAME) as console:
+    with Hypervisor(with_console.host, wire.uri).domain.open_console(NAME) as console:
         assert wire.kill() == 1
         with pytest.raises(ConnectionLostError, match="virsh ended unexpectedly"):
             console.read_until(b"login: ", timeout=20)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm import InvalidArgumentError, Quantity
+from kvm import CommandTimeoutError, Hypervisor, InvalidArgumentError, Quantity
 from kvm.cli import calls
 from kvm.cli.arguments import parsed
+from kvm.units import seconds
 from kvm.virsh import units
 from kvm.virsh.command import Command
 from kvm.virsh.commands_generated import COMMANDS
@@ -147,3 +148,15 @@ def test_a_plain_number_on_a_command_line_has_virshs_unit() -> None:
         asked = parsed(words)
         value = calls._with_unit(asked, option.replace("-", "_"), asked.options[option])
         assert word(asked.command, option, value) == expected
+
+
+def test_a_time_limit_may_be_a_quantity_of_time(test_driver: Hypervisor) -> None:
+    assert [seconds("timeout", each) for each in (2, 0.5, Quantity("300 ms"), Quantity("7"))] == [2, 0.5, 0.3, 7]
+    with pytest.raises(CommandTimeoutError, match=r"within 0\.2 s"):
+        test_driver.domain.await_("test", "domain-inactive", Quantity("200 ms"))
+    for wait in (
+        test_driver.domain.stop,
+        lambda name, timeout: test_driver.domain.await_(name, "domain-inactive", timeout),
+    ):
+        with pytest.raises(InvalidArgumentError, match="timeout takes a number of seconds"):
+            wait("test", timeout=Quantity("3 KiB"))

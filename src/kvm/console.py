@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 import unix
+from kvm import units
 from kvm.errors import (
     CommandTimeoutError,
     ConnectionLostError,
@@ -245,7 +246,7 @@ class Console:
 
 
 def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
+    return None if timeout is None else time.monotonic() + units.seconds("timeout", timeout)
 
 
 def _close(process: Process, waking: Iterable[socket.socket], owner: int) -> None:

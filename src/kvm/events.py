@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, NotRequired, Self, TypeAlias, TypedDict, TypeVar
 
-from kvm import text
+from kvm import text, units
 from kvm.errors import UnreadableOutputError
 from kvm.virsh.stream import Stream
 
@@ -94,7 +94,7 @@ class Events(Generic[D]):
 
     def within(self, seconds: float) -> Event[D] | None:
         """The next event, or None if there is none in so many seconds, or none any more."""
-        moment = time.monotonic() + seconds
+        moment = time.monotonic() + units.seconds("within", seconds)
         record = self._stream.take(moment if self._deadline is None else min(moment, self._deadline))
         return None if record is None else self._reader.read(record, self._known)
 

@@ -35,6 +35,15 @@ def converted(what: str, value: float | str | Quantity, unit: str | None) -> int
     return count
 
 
+def seconds(what: str, value: float) -> float:
+    """A time limit in seconds, which may be given as a `Quantity`. `InvalidArgumentError` if that is not a time."""
+    if not isinstance(value, Quantity) or value.dimension is None:
+        return value
+    if value.dimension != "ns":
+        raise InvalidArgumentError(f"{what} takes a number of seconds, or a time such as '1.5 s', not {str(value)!r}")
+    return int(value) / 1e9
+
+
 def _read(what: str, value: int | str, dimension: Dimension | None) -> Quantity:
     try:
         return Quantity(value)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 
-from kvm import text, xml
+from kvm import text, units, xml
 from kvm.groups.caller import Caller
 from kvm.values import Outcome
 from kvm.virsh.built_xml import acting_on, built, form_of
@@ -126,7 +126,8 @@ class Group:
         given = {name: value for name, value in which.items() if value is not None}
         listening = Command(command, {**given, "loop": True, "timestamp": reader.stamped})
         all_names = Command(names, {"all": True, "name": True})
-        timeout, loop = options.get("timeout"), options.get("loop", True)
+        loop, timeout = options.get("loop", True), options.get("timeout")
+        timeout = None if timeout is None else units.seconds(f"virsh {command}: timeout", timeout)
         return self._caller.listen(listening, reader, all_names, timeout=timeout, loop=loop)
 
     def _listen_or_list(

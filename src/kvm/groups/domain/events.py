@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
-from kvm import text
+from kvm import text, units
 from kvm.errors import (
     AgentError,
     CommandTimeoutError,
@@ -380,6 +380,7 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         there, which for most guests means that they have booted; a domain that does not run may be started meanwhile.
         `CommandTimeoutError` after `timeout` seconds.
         """
+        timeout = None if timeout is None else units.seconds("virsh await: timeout", timeout)
         if condition == "domain-inactive":
             holds = self._await_inactive(domain, timeout)
         elif condition == "guest-agent-available":
@@ -420,6 +421,7 @@ class DomainEvents(Lifecycle, Monitor, Devices):
             raise InvalidArgumentError(f"virsh start: it waits for 'agent' or 'address', not for {wait!r}")
         if options.get("paused"):
             raise InvalidArgumentError("virsh start: a guest that is paused does not boot, so nothing comes of waiting")
+        timeout = units.seconds("virsh start: timeout", timeout)
         with self.event(domain) as events:
             conf = self.conf(domain, inactive=True)
             if wait == "agent" and not booting.has_agent(conf):
@@ -443,6 +445,7 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         Result's `stdout` says which it was. `mode` as with `shutdown`. `InvalidStateError` if it does not run. Not for
         domains of a ``test:`` hypervisor, whose events are not heard.
         """
+        timeout = units.seconds("virsh shutdown: timeout", timeout)
         with self.event(domain, event="lifecycle", timeout=timeout) as events:
             asked = self.shutdown(domain, **({"mode": mode} if mode else {}))
             if not asked.status:

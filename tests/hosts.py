@@ -46,7 +46,7 @@ class Hosts:
         """What it takes to get to any of them."""
         return {
             "key_filename": self.sshd.key, "known_hosts": self.sshd.known_hosts, "config": "/dev/null",
-            "options": {"HostKeyAlias": f"[127.0.0.1]:{self.sshd.port}"}, "connect_timeout": 20,
+            "options": {"HostKeyAlias": f"[127.0.0.1]:{self.sshd.port}"}, "connect_timeout": 60,
         }  # fmt: skip
 
     def fleet(self, **settings: Any) -> kvm.Fleet:
@@ -66,4 +66,4 @@ class Hosts:
         file = self.directory / "others.toml"
         described = "".join(f'[hosts.{name}]\nhost = "127.0.0.1"\nport = {port}\n' for name, port in ports.items())
         file.write_text(described)
-        return kvm.Fleet.from_inventory(file, uri=self.uri("hv01"), **{**self.connecting, "connect_timeout": 4})
+        return kvm.Fleet.from_inventory(file, uri=self.uri("hv01"), **{**self.connecting, "connect_timeout": 10})

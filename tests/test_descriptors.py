@@ -10,7 +10,6 @@ import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -25,6 +24,7 @@ import unix
 from kvm import Hypervisor
 from libvirtd import Libvirtd
 from sshd import Sshd
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from kvm.console import Console
@@ -70,13 +70,6 @@ def children(word: str) -> list[int]:
                 if word.encode() in Path(f"/proc/{child}/cmdline").read_bytes():
                     found.append(int(child))
     return found
-
-
-def wait_until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def race(*racers: Callable[[], object]) -> None:

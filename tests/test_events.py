@@ -100,7 +100,7 @@ def test_what_happens_after_the_call_is_told_with_names_as_they_are(hypervisor: 
 
 
 def test_an_event_does_not_wait_for_others(hypervisor: Hypervisor, domain: str) -> None:
-    with hypervisor.domain.event(domain, timeout=10) as events:
+    with hypervisor.domain.event(domain, timeout=60) as events:
         hypervisor.domain.suspend(domain)
         assert next(events).details == {"event": "Suspended", "detail": "Paused"}
         hypervisor.domain.desc(domain, "new", title=True, live=True)
@@ -113,7 +113,7 @@ def test_an_event_does_not_wait_for_others(hypervisor: Hypervisor, domain: str) 
 
 
 def test_only_the_domain_that_was_asked_for_is_told_of(hypervisor: Hypervisor, domain: str) -> None:
-    with hypervisor.domain.event(domain, timeout=10, loop=False) as events:
+    with hypervisor.domain.event(domain, timeout=60, loop=False) as events:
         hypervisor.domain.create(guest("another"))
         hypervisor.domain.destroy("another")
         hypervisor.domain.suspend(domain)
@@ -162,7 +162,7 @@ def test_nothing_is_left_of_it_when_nobody_has_it_any_more(hypervisor: Hyperviso
 
 
 def test_a_forked_child_leaves_it_to_its_parent(hypervisor: Hypervisor, domain: str) -> None:
-    with hypervisor.domain.event(domain, timeout=10) as events:
+    with hypervisor.domain.event(domain, timeout=60) as events:
         child = os.fork()
         if child == 0:
             with suppress(BaseException):
@@ -223,7 +223,7 @@ def nothing_but_virsh(hypervisor: Hypervisor, directory: Path) -> Iterator[None]
 
 
 def test_a_host_without_stdbuf_lends_a_terminal(hypervisor: Hypervisor, domain: str, tmp_path: Path) -> None:
-    with nothing_but_virsh(hypervisor, tmp_path), hypervisor.domain.event(domain, timeout=10) as events:
+    with nothing_but_virsh(hypervisor, tmp_path), hypervisor.domain.event(domain, timeout=60) as events:
         hypervisor.domain.suspend(domain)
         assert next(events).details["event"] == "Suspended"
     wait_until(lambda: not listeners(hypervisor.uri))
@@ -304,7 +304,7 @@ def test_devices_can_be_listened_to(hypervisor: Hypervisor) -> None:
 
 def test_qemu_tells_what_happens_at_its_own_time(hypervisor: Hypervisor) -> None:
     name = 'q\': {"a": 1}'
-    with hypervisor.domain.qemu_monitor_event(timeout=10) as events:
+    with hypervisor.domain.qemu_monitor_event(timeout=60) as events:
         hypervisor.domain.create(guest(name))
         hypervisor.domain.destroy(name)
         told = {event.kind: event for event in events_until(events, "SHUTDOWN")}

@@ -205,7 +205,7 @@ def test_hosts_of_an_ssh_config_are_reached_as_ssh_reaches_them(sshd: Sshd, writ
         f"Include {tmp_path}/those\nHost here\n  HostName 127.0.0.1\nHost *\n  Port {sshd.port}\n"
         f"  IdentityFile {sshd.key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {sshd.known_hosts}\n",
     )
-    with kvm.Fleet.from_inventory(config, uri="test:///default", connect_timeout=20) as fleet:
+    with kvm.Fleet.from_inventory(config, uri="test:///default", connect_timeout=60) as fleet:
         assert fleet.domain.state("test") == {"in-a-file": "running", "here": "running"}
         assert fleet["here"].execute("sh", "-c", 'echo "$SSH_CONNECTION"').stdout.split()[3] == str(sshd.port)
 
@@ -222,7 +222,7 @@ def test_hosts_of_an_inventory_are_reached(sshd: Sshd, write: Write, suffix: str
         f"ansible_port: {sshd.port}, ansible_ssh_private_key_file: {key}, kvm_uri: 'test:///default'}}}}}}\n",
     }[suffix]
     more: dict[str, Any] = {"known_hosts": sshd.known_hosts, "config": "/dev/null"}
-    with kvm.Fleet.from_inventory(write(f"inventory{suffix}", text), group="both", connect_timeout=20, **more) as fleet:
+    with kvm.Fleet.from_inventory(write(f"inventory{suffix}", text), group="both", connect_timeout=60, **more) as fleet:
         assert fleet.execute("id", u=True, n=True)["hv1"].stdout == f"{user}\n"
         assert fleet.domain.state("test") == {"hv1": "running"}
         assert fleet.groups == {"both": ["hv1"]}

@@ -81,7 +81,7 @@ class Libvirtd:
     def __init__(self, language: str = "", users: Mapping[str, str] | None = None) -> None:
         self._language = language
         self._users = users or {}
-        self.home = Path(tempfile.mkdtemp(prefix="libvirtd-"))  # short: a socket's path has 107 bytes at most
+        self.home = Path(tempfile.mkdtemp(prefix="d"))  # short: a socket's path has 107 bytes at most
         for name in DIRECTORIES:
             (self.home / name).mkdir()
         self.ksm: Path | None = None
@@ -203,12 +203,12 @@ class Libvirtd:
 
     def _start_session(self) -> subprocess.Popen[bytes]:
         home = {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home / "run")}
-        home |= {f"XDG_{name}_HOME": str(self.home / "lib") for name in ("CONFIG", "CACHE", "DATA", "STATE")}
-        (self.home / "lib" / "libvirt").mkdir()
-        (self.home / "lib" / "libvirt" / "qemu.conf").write_text(self._ports_conf())
+        home |= {f"XDG_{name}_HOME": str(self.home) for name in ("CONFIG", "CACHE", "DATA", "STATE")}
+        (self.home / "libvirt").mkdir()
+        (self.home / "libvirt" / "qemu.conf").write_text(self._ports_conf())
         self.uri = f"qemu:///session?socket={self.home}/run/libvirt/libvirt-sock"
         if self._users:
-            self._configure(self.home / "lib" / "libvirt", str(self.home / "log"))
+            self._configure(self.home / "libvirt", str(self.home / "log"))
         return self._start(["libvirtd", "--pid-file", f"{self.home}/pid"], home)
 
     def _configure(self, directory: Path, log: str) -> None:

@@ -895,7 +895,7 @@ def test_a_fork_while_other_threads_run_commands_does_not_wait_for_them(remote: 
     with ThreadPoolExecutor(2) as threads:
         asking = [threads.submit(ask) for _ in range(2)]
         try:
-            for _ in range(300):
+            for _ in range(120):
                 time.sleep(random.uniform(0, 0.01))
                 if (child := os.fork()) == 0:
                     os._exit(0)  # what is done in a child has been done by now

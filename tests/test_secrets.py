@@ -149,7 +149,7 @@ def test_a_value_is_in_no_argument_log_or_error(
     error = raised.value
     assert error.command == ["secret-set-value", f"--secret={uuid}", "--file=/dev/stdin", "--plain"]
     assert "secret-set-value" in caplog.text
-    assert "--file=/dev/stdin" in seen.read_text()
+    assert "--file=/dev/fd/3" in seen.read_text()
     for told in (str(error), repr(error), error.stderr, caplog.text, seen.read_text()):
         assert "swordfish" not in told
         assert "c3dvcmRmaXNo" not in told

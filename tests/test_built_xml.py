@@ -94,6 +94,8 @@ def test_what_xml_cannot_hold_is_refused(test_driver: Hypervisor) -> None:
         test_driver.snapshot.create_as("test", diskspec="vda,file=/a\tb")
     with pytest.raises(InvalidArgumentError, match="diskspec cannot hold"):
         test_driver.checkpoint.create_as("test", diskspec=["vda", "vdb,bitmap=a'b"])
+    with pytest.raises(InvalidArgumentError, match="source cannot hold"):
+        test_driver.domain.change_media("test", "sda", source="/x/a\tb", config=True)
     with pytest.raises(InvalidArgumentError, match=r"dest cannot hold '/a\\nb'"):
         test_driver.domain.blockcopy("test", "vda", dest="/a\nb")
 

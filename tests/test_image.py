@@ -192,7 +192,9 @@ def test_a_hypervisor_pickles_after_its_images_were_used(host: unix.Host) -> Non
 def test_an_image_is_made_and_told_of_in_exact_bytes(host: unix.Host, tmp_path: Path) -> None:
     image = Hypervisor(host).image
     path = tmp_path / "a.qcow2"
-    assert image.create(path, 10 * MIB + 512, format="qcow2", options={"cluster_size": 4096, "lazy_refcounts": True})
+    assert image.create(
+        path, 10 * MIB + 512, format="qcow2", options={"cluster_size": Quantity("4 KiB"), "lazy_refcounts": True}
+    )
     info = image.info(path)
     stat = path.stat()
     assert (info["filename"], info["format"], info["virtual_size"]) == (str(path), "qcow2", 10 * MIB + 512)
@@ -209,6 +211,8 @@ def test_a_size_may_be_a_quantity_or_a_text_with_a_suffix(image: Image, tmp_path
         image.resize(tmp_path / "a", change, shrink=True, format="raw")
         assert (tmp_path / "a").stat().st_size == expected
     image.convert(tmp_path / "a", tmp_path / "b", source_format="raw", rate_limit="200 MiB/s", sparse_size="8 KiB")
+    with pytest.raises(InvalidArgumentError, match=r"qemu-img takes a size, such as .*, not '4 ms'"):
+        image.create(tmp_path / "a", MIB, format="qcow2", options={"cluster_size": Quantity("4 ms")})
     for wrong in (True, 1.5, "1 lightyear", "", Quantity("3 s"), "5 MiB/s", "9" * 5000, 10**5000):
         with pytest.raises(InvalidArgumentError, match="qemu-img takes a size, such as"):
             image.create(tmp_path / "a", wrong)  # type: ignore[arg-type]

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from kvm import Hypervisor, InvalidArgumentError, Quantity, xml
+from kvm import Hypervisor, InvalidArgumentError, Quantity, text, xml
+from kvm.groups.domain.blocks import BlockInfo
 from kvm.xml import to_xml
 from kvm.xmlunits import Unit, places
 
@@ -152,6 +153,16 @@ def test_a_quantity_is_converted_to_the_unit_that_is_given() -> None:
         to_xml("domain", {"memory": {"@unit": "MiB", "#text": Quantity("1 KiB")}})
     with pytest.raises(InvalidArgumentError, match="'stone' is not a unit"):
         to_xml("domain", {"memory": {"@unit": "stone", "#text": Quantity("1 KiB")}})
+
+
+def test_a_quantity_without_a_unit_is_in_bytes() -> None:
+    size = text.typed(BlockInfo, {"capacity": "3145728", "allocation": "0", "physical": "0"})["capacity"]
+    assert written(("domain", "memory", "#text"), size) == ("3145728", "b")
+    assert written(("domain", "devices", "video", "model", "@vram"), size) == ("3072", None)
+    assert '<currentMemory unit="KiB">3072</currentMemory>' in to_xml(
+        "domain", {"currentMemory": {"@unit": "KiB", "#text": size}}
+    )
+    assert "<vcpu>2</vcpu>" in to_xml("domain", {"vcpu": Quantity("2")})
 
 
 def test_what_is_no_size_stays_as_it_is() -> None:

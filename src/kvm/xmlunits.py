@@ -196,7 +196,7 @@ def _element(value: Any, inside: Places, path: str) -> object:
 def _is_measured(value: object) -> bool:
     if isinstance(value, str):
         return not value.isdecimal() and _WITH_UNIT(value) is not None
-    return isinstance(value, Quantity) and value.dimension is not None
+    return isinstance(value, Quantity)  # one without a unit is in bytes as well: virsh prints some sizes so
 
 
 def _number(what: str, name: str, value: Any, unit: Unit, told: object) -> dict[str, object]:

@@ -15,6 +15,7 @@ from kvm import table, text, units, xml
 from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
+from kvm.virsh.built_xml import refuse_in_attribute
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ class Devices(Group):
         ``force=True`` even if the guest has locked the drive. Where to: `live`, `config`, `current`.
         ``print_xml=True`` returns the device as it would become.
         """
+        refuse_in_attribute("change-media", "source", options.get("source"))
         return self._act_or_print(xml.printed_device, "change-media", print_xml, domain=domain, path=path, **options)
 
     def detach_device(

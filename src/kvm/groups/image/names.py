@@ -15,6 +15,7 @@ from typing import Literal, cast
 import unix
 from kvm.errors import InvalidArgumentError
 from kvm.units import converted
+from kvm.values import Quantity
 from unix import words
 from unix.host import Path
 
@@ -101,6 +102,8 @@ def text_word(value: object) -> str:
     """A number, a text or a path as a word."""
     if isinstance(value, bool | float):
         raise InvalidArgumentError(f"expected a whole number or a text, not {value!r}")
+    if isinstance(value, Quantity):
+        return size_word(value)
     return str(int(value)) if isinstance(value, int) else checked_word(cast(Path, value))
 
 

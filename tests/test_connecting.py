@@ -15,12 +15,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import unix
+from kvm import Hypervisor
+from libvirtd import Libvirtd
 from sshd import Sshd, keygen
 
 system_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root has users and mounts of the tests' own")
@@ -117,6 +120,19 @@ def test_held_sessions_leave_one_for_a_command(most: int) -> None:
                 process.stdin.close()
                 assert process.stdout.read() == b""
                 process.end()
+    finally:
+        sshd.remove()
+
+
+def test_event_streams_leave_sessions_for_questions(libvirtd: Libvirtd) -> None:
+    sshd = Sshd("MaxSessions 3")
+    try:
+        with sshd.connect() as host, Hypervisor(host, libvirtd.uri) as hypervisor, ExitStack() as streams:
+            for _ in range(2):
+                streams.enter_context(hypervisor.domain.event(event="lifecycle"))
+            assert hypervisor.generic.nodeinfo()["cpus"] > 0
+            streams.enter_context(hypervisor.network.event(event="lifecycle"))
+            assert hypervisor.generic.uri() == hypervisor.uri
     finally:
         sshd.remove()
 

@@ -109,7 +109,8 @@ class Connection:
                 self.is_lost()
                 instead = getattr(error, "said", b"").decode("utf-8", "replace").split("\n")
                 said = self._ssh_said() or [line for line in instead if line.strip()]
-                reason = ssh.refusal(destination, said, askpass.unanswered() if askpass else ())
+                left = destination._replace(timeout=max(deadline - time.monotonic(), 1))  # to ask for a fingerprint in
+                reason = ssh.refusal(left, said, askpass.unanswered() if askpass else ())
                 self.close()
                 raise reason from None
             except BaseException:
@@ -297,7 +298,7 @@ class Connection:
                     raise
                 reason = str(error)
             with self._session_ended:
-                others, held = self._sessions, [" ".join(each.words)[:80] for each in self._held]
+                others, held = self._sessions, [_shown(each.words) for each in self._held]
                 waited = time.monotonic() - begun
                 if not is_last and others == len(held) and waited > _ALL_HELD:
                     raise FullError(f"all {others} sessions to {self.destination} are held, by {', '.join(held)}")
@@ -325,6 +326,11 @@ class Connection:
         with self._closing:
             if not self._said.closed and self._said.tell() > ssh.MESSAGES_SIZE // 2:
                 self._said.seek(0)
+
+
+def _shown(words: Sequence[str]) -> str:
+    """Return what a process is, without its options, whose values are nobody else's business."""
+    return " ".join([word for word in words if not word.startswith("-")])[:80]
 
 
 def connected(

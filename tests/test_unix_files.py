@@ -190,3 +190,27 @@ def test_pipe_is_read_to_its_end_within_the_timeout(host: Host, tmp_path: Path) 
         with pytest.raises(IsADirectoryError):
             host.read(tmp_path)
     writer.join()
+
+
+def test_pipe_that_nobody_reads_is_written_no_longer_than_the_timeout(host: Host, tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with host.set_controls(timeout=0.4), pytest.raises(unix.CommandTimeoutError):
+        host.write(pipe, b"x")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # and does not read
+    try:
+        with host.set_controls(timeout=0.8), pytest.raises(unix.CommandTimeoutError):
+            host.write(pipe, bytes(10 << 20))
+    finally:
+        os.close(reader)
+
+
+def test_pipe_is_written_whole_within_the_timeout(host: Host, tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    content = os.urandom(3_000_000)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    with host.set_controls(timeout=30):
+        host.write(pipe, content)
+    reader.join()
+    assert found == [content]

@@ -6,13 +6,17 @@ mkdir, rm, mv, and where there is one, a stat that tells owner and mode.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
+import select
 import threading
+import time
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
+from unix.errors import CommandTimeoutError
 from unix.host import Host, Path
 from unix.result import Result
 from unix.words import word
@@ -50,7 +54,7 @@ class FilesByCommand(Host):
 
     def write(self, path: Path, data: bytes | str) -> None:
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else memoryview(data).cast("B")
-        with self.open(path, "w") as file:
+        with _Writing(self._file_process(_WRITE, path, "w", stdin=True), path, self.time_limit()) as file:
             file.write(content)
 
     def exists(self, path: Path) -> bool:
@@ -210,12 +214,14 @@ class _Reading(io.RawIOBase):
 
 
 class _Writing(io.RawIOBase):
-    """A file that is being written: beside its place, and put there when it is closed."""
+    """A file that is being written: beside its place, and put there when it is closed; within `limit` seconds."""
 
-    def __init__(self, process: Process, path: Path) -> None:
+    def __init__(self, process: Process, path: Path, limit: float | None = None) -> None:
         self._process = process
         self._path = path
         self._size = 0
+        self._limit = limit
+        self._deadline = None if limit is None else time.monotonic() + limit
         self._writing = threading.RLock()  # held to write to the process and to close its input
         try:
             self._is_beside = self._told() != ""
@@ -232,9 +238,13 @@ class _Writing(io.RawIOBase):
         with self._writing:
             if self.closed:
                 raise ValueError("I/O operation on closed file")
+            stdin = cast(IO[bytes], self._process.stdin)
+            os.set_blocking(stdin.fileno(), self._limit is None)
             try:
                 while left:
-                    left = left[os.write(cast(IO[bytes], self._process.stdin).fileno(), left[: 1 << 20]) :]
+                    self._wait_for(stdin, select.POLLOUT)
+                    with contextlib.suppress(BlockingIOError):
+                        left = left[os.write(stdin.fileno(), left[: 1 << 20]) :]
             except BrokenPipeError:
                 super().close()
                 _check(self._process, self._path)
@@ -257,6 +267,7 @@ class _Writing(io.RawIOBase):
                 if int(self._told()) != self._size:
                     raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(self._path))
                 self._process.go_on()
+            self._wait_for(self._process.stdout, select.POLLIN)  # for its end
             _check(self._process, self._path)
         finally:
             self._process.end(_TIME_TO_REMOVE)
@@ -278,10 +289,20 @@ class _Writing(io.RawIOBase):
                 super().close()
                 self._process.end(_TIME_TO_REMOVE)
 
+    def _wait_for(self, pipe: IO[bytes] | None, event: int) -> None:
+        """Wait until a pipe of the process is ready; `CommandTimeoutError` if it is not before the deadline."""
+        if pipe is None or self._deadline is None or self._limit is None:
+            return
+        poll = select.poll()
+        poll.register(pipe, event)
+        if not poll.poll(max(self._deadline - time.monotonic(), 0) * 1000):
+            raise CommandTimeoutError(["write", os.fsdecode(self._path)], self._limit)
+
     def _told(self) -> str:
         """What the process says up to a NUL."""
         said = b""
         while not said.endswith(b"\0"):
+            self._wait_for(self._process.stdout, select.POLLIN)
             data = os.read(cast(IO[bytes], self._process.stdout).fileno(), 1)
             if not data:
                 _check(self._process, self._path)

@@ -208,7 +208,8 @@ class Host(ABC):
         """Make `data` (text in UTF-8) the content of the file: all of it, or the file stays as it was.
 
         Unless it is another user's, or its directory may not be written to: then no other file can take its place, it
-        is written where it is, and what was written before an error stays.
+        is written where it is, and what was written before an error stays. It may take as long as the ``timeout``
+        control allows.
         """
 
     @abstractmethod

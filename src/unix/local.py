@@ -111,8 +111,12 @@ class Local(Host):
             self._write_in_place(path, content)
 
     def _write_in_place(self, path: bytes, content: bytes) -> None:
-        with open(path, "wb") as file:
-            file.write(content)
+        limit = self.time_limit()
+        if limit is None or os.path.isfile(path):
+            with open(path, "wb") as file:
+                file.write(content)
+        else:
+            _write_within(path, content, limit)
 
     def _replace(self, path: bytes, content: bytes) -> None:
         """Put a new file with the same owner and mode in the place of the one at `path`."""
@@ -194,6 +198,32 @@ def _read_within(path: Path, limit: float) -> bytes:
             if time.monotonic() > deadline:
                 break
     raise CommandTimeoutError(["read", os.fsdecode(path)], limit)
+
+
+def _write_within(path: bytes, content: bytes, limit: float) -> None:
+    """Write to a file that may be a pipe which is not read, within `limit` seconds."""
+    deadline = time.monotonic() + limit
+    left = memoryview(content)
+    while (descriptor := _opened_to_write(path)) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if descriptor is not None:
+        with open(descriptor, "wb", buffering=0) as file:
+            poll = select.poll()
+            poll.register(file, select.POLLOUT)
+            while left and poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+                left = left[file.write(left) or 0 :]
+    if left or descriptor is None:
+        raise CommandTimeoutError(["write", os.fsdecode(path)], limit)
+
+
+def _opened_to_write(path: bytes) -> int | None:
+    """Open a file to write to it, without waiting; None for a pipe that is not open for reading."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO and stat.S_ISFIFO(os.stat(path).st_mode):
+            return None
+        raise
 
 
 def _user(name: str) -> struct_passwd:

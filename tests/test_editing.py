@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import kvm
 import unix
@@ -91,6 +93,59 @@ def test_an_edit_of_a_network_filter_moves_no_rule(hypervisor: Hypervisor) -> No
     finally:
         for name in ("filter2", "no-mac-spoofing", "no-ip-spoofing"):
             nwfilter.undefine(name)
+
+
+AS_OFTEN = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=7).filter(any), st.data())
+@AS_OFTEN
+def test_one_change_of_a_filter_is_the_only_one(hypervisor: Hypervisor, rules: list[bool], data: st.DataObject) -> None:
+    nwfilter = hypervisor.nwfilter
+    entries = [
+        f"<rule action='drop' direction='in' priority='{number}'/>" if is_rule else f"<filterref filter='f{number}'/>"
+        for number, is_rule in enumerate(rules)
+    ]
+    nwfilter.define(f"<filter name='any'>{''.join(entries)}</filter>")
+    try:
+        before = printed_by(hypervisor, "nwfilter-dumpxml", "any")
+        index = data.draw(st.integers(0, sum(rules) - 1))
+        number = [number for number, is_rule in enumerate(rules) if is_rule][index]
+        nwfilter.edit("any", lambda conf: conf["rule"][index].update({"@priority": 900}))
+        after = printed_by(hypervisor, "nwfilter-dumpxml", "any")
+        assert after == before.replace(f"priority='{number}'", "priority='900'")
+        nwfilter.define(nwfilter.conf("any"))
+        assert printed_by(hypervisor, "nwfilter-dumpxml", "any") == after
+    finally:
+        nwfilter.undefine("any")
+
+
+PIECES = ["<a:run/>", "<a:wait b='&#10;'>1</a:wait>", "<wait> </wait>", "text"]
+PIECES += ["<!-- c='\n' -->", "<?d e?>", "<![CDATA[<\t]]>"]
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=8))
+@AS_OFTEN
+def test_no_edit_changes_metadata_and_no_definition_its_order(test_driver: Hypervisor, pieces: list[str]) -> None:
+    domain = test_driver.domain
+    element = f"<a:steps xmlns:a='urn:a'>{''.join(pieces)}</a:steps>"
+    conf = {"@type": "test", "name": "steps", "memory": 8192, "os": {"type": "hvm"}, "metadata": {"x": True}}
+    domain.define(kvm.to_xml("domain", conf).replace("<x/>", element))
+
+    def metadata() -> str:
+        (found,) = re.findall("<metadata>.*</metadata>", printed_by(test_driver, "dumpxml", "steps"), re.DOTALL)
+        return str(found)
+
+    def said(text: str) -> list[str]:
+        return re.findall("<a:run|<a:wait|<wait|text|&lt;", text)
+
+    before = metadata()
+    domain.edit("steps", lambda conf: conf.update(title="t"))
+    assert metadata() == before
+    assert domain.conf("steps")["title"] == "t"
+    domain.define(domain.conf("steps"))
+    assert said(metadata()) == said(before.replace("<![CDATA[<", "&lt;"))
+    domain.undefine("steps")
 
 
 STEPS = (

@@ -47,10 +47,12 @@ Conf: TypeAlias = dict[str, Any]
 
 Document: TypeAlias = "Mapping[str, Any] | str | bytes | os.PathLike[str] | etree._Element"
 """What a method takes where virsh wants a file with XML: a dict, XML as text, an lxml element, or the path of a file
-on the hypervisor. A str is XML if it begins with ``<``, otherwise a path."""
+on the hypervisor. A str is XML if it begins with ``<``, otherwise a path. A dict with a name that libvirt does not
+know, and would ignore, is refused."""
 
 Editor: TypeAlias = "Callable[[Conf], Document | None]"
-"""What an ``edit`` method takes: it changes the configuration that it is given, or returns another one."""
+"""What an ``edit`` method takes: it changes the configuration that it is given and returns None, or returns another.
+A text that is no XML is refused: no path is read."""
 
 Node: TypeAlias = Any
 """One node of a document: a dict, a list, or text."""
@@ -176,12 +178,30 @@ def _without_tag(tag: str, conf: Mapping[str, Any]) -> Mapping[str, Any]:
     return whole if isinstance(whole, Mapping) else conf
 
 
-def document(tag: str, given: Document) -> bytes | str:
-    """What to hand to virsh for `given`: XML as bytes, known to be well-formed, or a path as text."""
+def document(tag: str, given: Document, validate: bool | None = None) -> bytes | str:
+    """What to hand to virsh for `given`: XML as bytes, known to be well-formed, or a path as text.
+
+    The names in a dict are known to libvirt, unless `validate` is False, or True: then the hypervisor checks them.
+    """
+    return _document((tag,), given, validate)
+
+
+def part(path: Sequence[str], given: Document) -> bytes | str:
+    """What to hand to virsh for an element of a document, whose names lead to it from the root."""
+    return _document(path, given, None)
+
+
+def _document(path: Sequence[str], given: Document, validate: bool | None) -> bytes | str:
     from lxml import etree
 
+    tag = path[-1]
     if isinstance(given, Mapping):
-        return to_xml(tag, _without_tag(tag, given)).encode()
+        text = to_xml(tag, _without_tag(tag, given))
+        if validate is None:
+            from kvm import xmlnames
+
+            xmlnames.check(path, _without_tag(tag, given))
+        return text.encode()
     if isinstance(given, etree._Element):
         return etree.tostring(given, with_tail=False)
     if isinstance(given, os.PathLike):
@@ -199,27 +219,27 @@ def documents(tag: str, given: Document | Sequence[Document]) -> bytes | str:
     if isinstance(given, list | tuple):
         from lxml import etree
 
-        return b"".join(etree.tostring(parse(content(tag, each))) for each in given)
-    return document(tag, cast(Document, given))
+        found = [document(tag, each, validate=False) for each in given]
+        if paths := [each for each in found if isinstance(each, str)]:
+            raise InvalidArgumentError(f"several <{tag}> are dicts, XML or elements, but {paths[0]!r} is a path")
+        return b"".join(etree.tostring(parse(each)) for each in found)
+    return document(tag, cast(Document, given), validate=False)
 
 
-def content(tag: str, given: Document) -> bytes:
-    """The XML of a document that is at hand, and no path."""
-    found = document(tag, given)
-    if isinstance(found, str):
-        raise InvalidArgumentError(f"expected a <{tag}> as a dict, XML or an element, and not the path {found!r}")
-    return found
-
-
-def revised(printed: str, tag: str, wanted: object) -> bytes:
+def revised(printed: str, tag: str, wanted: object, *, validate: bool) -> bytes:
     """The XML of a document that virsh `printed`, changed to what the function of an edit `wanted`.
 
-    As a dict, that has not all that is in XML; so only what is different in it is written anew.
+    As a dict, that has not all that is in XML; so only what is different in it is written anew. Names that are new in
+    it are known to libvirt, if they are to `validate`.
     """
     if isinstance(wanted, Mapping):
+        from kvm import xmlnames
         from kvm.xmlpatch import patch
 
-        return patch(_printed(printed), tag, _without_tag(tag, wanted), document_roots()).encode()
+        text = patch(_printed(printed), tag, _without_tag(tag, wanted), document_roots())
+        if validate:
+            xmlnames.check((tag,), _without_tag(tag, wanted), conf(printed))
+        return text.encode()
     from lxml import etree
 
     is_xml = isinstance(wanted, bytes | etree._Element) or (isinstance(wanted, str) and _XML.match(wanted))
@@ -228,7 +248,7 @@ def revised(printed: str, tag: str, wanted: object) -> bytes:
             f"the function of an edit changes the <{tag}> that it is given and returns None, or returns another one "
             f"as a dict, XML or an lxml element; it returned {wanted!r}"
         )
-    return content(tag, cast(Document, wanted))
+    return cast(bytes, document(tag, cast(Document, wanted)))
 
 
 def on_one_line(element: Mapping[str, Any] | str | bytes | etree._Element) -> str:
@@ -387,7 +407,7 @@ def device(given: Document) -> bytes | str:
     tag, content = next(iter(given.items()), ("", None))
     if len(given) != 1 or not (isinstance(content, Mapping) or content is True):
         raise InvalidArgumentError(f"a device as a dict has its tag: {{'disk': {{...}}}}, which has not {given!r}")
-    return to_xml(tag, content).encode()
+    return part(("domain", "devices", tag), content if isinstance(content, Mapping) else {})
 
 
 def printed_device(text: str) -> Conf:

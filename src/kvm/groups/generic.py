@@ -157,7 +157,7 @@ class Generic(Group):
         host's CPU can do all that the other can) or ``'incompatible'``; with ``error=True`` the last one raises, and
         says what is missing. ``validate=True`` checks `file` against libvirt's schema.
         """
-        return self._compare("cpu-compare", file=xml.document("cpu", file), **options)
+        return self._compare("cpu-compare", file=xml.document("cpu", file, validate=False), **options)
 
     def cpu_models(self, arch: str) -> list[str]:
         """The names of the CPU models that libvirt knows for an architecture. virsh: ``cpu-models``.
@@ -229,7 +229,7 @@ class Generic(Group):
 
         As `cpu_compare`; which hypervisor: `virttype`, `emulator`, `arch`, `machine`.
         """
-        return self._compare("hypervisor-cpu-compare", file=xml.document("cpu", file), **options)
+        return self._compare("hypervisor-cpu-compare", file=xml.document("cpu", file, validate=False), **options)
 
     def hypervisor_cpu_models(self, **options: Unpack[options.HypervisorCpuModelsOptions]) -> list[str]:
         """The names of the CPU models that a hypervisor can run here. virsh: ``hypervisor-cpu-models``.

@@ -105,7 +105,8 @@ class Group:
         def command(content: bytes) -> Command:
             return Command(define, {**options, as_: content}, reads=False)
 
-        return self._caller.call(editing(tag, read, command, function, **self._carefully()))
+        validate = options.get("validate") is not False
+        return self._caller.call(editing(tag, read, command, function, validate=validate, **self._carefully()))
 
     def _carefully(self) -> _Care:
         """How an edit is carried out: by one thread of the same caller at a moment."""

@@ -73,7 +73,7 @@ class Interface(Group):
         `file`: its configuration as a dict of ``<interface>``, XML, an element or the path of a file on the hypervisor.
         ``validate=True`` checks it against libvirt's schema.
         """
-        return self._act("iface-define", file=xml.document("interface", file), **options)
+        return self._act("iface-define", file=xml.document("interface", file, options.get("validate")), **options)
 
     def destroy(self, interface: str) -> Result:
         """Take an interface down. virsh: ``iface-destroy``."""

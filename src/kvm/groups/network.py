@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
 from kvm import table, text, xml
 from kvm.errors import UnreadableOutputError
@@ -136,14 +136,14 @@ class Network(Group):
         `file`: its configuration as a dict of ``<network>``, XML, an element or the path of a file on the hypervisor.
         ``validate=True`` checks it against libvirt's schema.
         """
-        return self._act("net-create", file=xml.document("network", file), **options)
+        return self._act("net-create", file=xml.document("network", file, options.get("validate")), **options)
 
     def define(self, file: xml.Document, **options: Unpack[options.NetDefineOptions]) -> Result:
         """Define a network, or change the one with its UUID. It is not started. virsh: ``net-define``.
 
         `file` as with `create`; ``validate=True`` checks it against libvirt's schema.
         """
-        return self._act("net-define", file=xml.document("network", file), **options)
+        return self._act("net-define", file=xml.document("network", file, options.get("validate")), **options)
 
     @overload
     def desc(
@@ -319,9 +319,8 @@ class Network(Group):
         `file`: a dict of ``<networkport>``, with its ``uuid``, XML, an element or the path of a file on the hypervisor.
         ``validate=True`` checks it against libvirt's schema. The `value` of the result is its UUID.
         """
-        return self._act_and_tell(
-            "net-port-create", str, network=network, file=xml.document("networkport", file), **options
-        )
+        document = xml.document("networkport", file, options.get("validate"))
+        return self._act_and_tell("net-port-create", str, network=network, file=document, **options)
 
     def port_delete(self, network: str, port: str) -> Result:
         """Remove the port with a UUID from its network. virsh: ``net-port-delete``."""
@@ -367,7 +366,9 @@ class Network(Group):
 
 def _element(section: str, given: xml.Document) -> bytes | str:
     """What to hand to virsh for an element of a section; the section ends with the element's tag."""
-    return xml.document(section.rpartition("-")[2], given)
+    if section not in get_args(Section):  # virsh says so
+        return xml.document(section, given, validate=False)
+    return xml.part(("network", *section.split("-")), given)
 
 
 def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedNetwork]]:

@@ -69,7 +69,8 @@ class Nodedev(Group):
         file on the hypervisor. ``validate=True`` checks it against libvirt's schema.
         The `value` of the result is its name.
         """
-        return self._act_and_tell("nodedev-create", str, file=xml.document("device", file), **options)
+        document = xml.document("device", file, options.get("validate"))
+        return self._act_and_tell("nodedev-create", str, file=document, **options)
 
     def define(self, file: xml.Document, **options: Unpack[options.NodedevDefineOptions]) -> Outcome[str]:
         """Define a mediated device. It is not started. virsh: ``nodedev-define``.
@@ -77,7 +78,8 @@ class Nodedev(Group):
         `file` and ``validate`` as with `create`. Needs virsh 9.
         The `value` of the result is its name.
         """
-        return self._act_and_tell("nodedev-define", str, file=xml.document("device", file), **options)
+        document = xml.document("device", file, options.get("validate"))
+        return self._act_and_tell("nodedev-define", str, file=document, **options)
 
     def destroy(self, device: str) -> Result:
         """Remove a mediated device or a virtual adapter from the host. virsh: ``nodedev-destroy``.

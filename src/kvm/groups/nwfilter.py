@@ -67,7 +67,8 @@ class Nwfilter(Group):
         `file`: a dict of ``<filterbinding>``, XML, an element or the path of a file on the hypervisor.
         ``validate=True`` checks it against libvirt's schema.
         """
-        return self._act("nwfilter-binding-create", file=xml.document("filterbinding", file), **options)
+        document = xml.document("filterbinding", file, options.get("validate"))
+        return self._act("nwfilter-binding-create", file=document, **options)
 
     def binding_delete(self, binding: str) -> Result:
         """Remove the binding of an interface: nothing filters it then. virsh: ``nwfilter-binding-delete``."""
@@ -103,7 +104,7 @@ class Nwfilter(Group):
         `file`: a dict of ``<filter>``, XML, an element or the path of a file on the hypervisor. ``validate=True``
         checks it against libvirt's schema.
         """
-        return self._act("nwfilter-define", file=xml.document("filter", file), **options)
+        return self._act("nwfilter-define", file=xml.document("filter", file, options.get("validate")), **options)
 
     def edit(self, nwfilter: str, function: xml.Editor) -> Result:
         """Change a network filter, also where guests are under it already. virsh: ``nwfilter-edit``.

@@ -135,7 +135,7 @@ class Pool(Group):
 
         `file` as with `create`; ``validate=True`` checks it against libvirt's schema.
         """
-        return self._act("pool-define", file=xml.document("pool", file), **options)
+        return self._act("pool-define", file=xml.document("pool", file, options.get("validate")), **options)
 
     @overload
     def define_as(

@@ -66,7 +66,8 @@ class Secret(Group):
         `kvm.gen_uuid`), and it is known by that. ``validate=True`` checks it against libvirt's schema.
         The `value` of the result is its UUID.
         """
-        return self._act_and_tell("secret-define", str, file=xml.document("secret", file), **options)
+        document = xml.document("secret", file, options.get("validate"))
+        return self._act_and_tell("secret-define", str, file=document, **options)
 
     @overload
     def event(

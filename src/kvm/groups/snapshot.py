@@ -128,7 +128,7 @@ class Snapshot(Group):
         the disks libvirt tells nothing, and cannot abort it: `progress` is called in the end, with 1.0, and what was
         to be cancelled is done.
         """
-        given = None if xmlfile is None else xml.document("domainsnapshot", xmlfile)
+        given = None if xmlfile is None else xml.document("domainsnapshot", xmlfile, options.get("validate"))
         which = {"domain": domain, "xmlfile": given, **options}
         return self._act_and_tell("snapshot-create", str, Job(progress, cancel), **which)
 

@@ -134,7 +134,7 @@ class Volume(Group):
         ``prealloc_metadata=True`` allocates the metadata of an image, ``validate=True`` checks the XML against
         libvirt's schema.
         """
-        return self._act("vol-create", pool=pool, file=xml.document("volume", file), **options)
+        return self._act("vol-create", pool=pool, file=xml.document("volume", file, options.get("validate")), **options)
 
     @overload
     def create_as(
@@ -213,7 +213,7 @@ class Volume(Group):
 
         `file` and `prealloc_metadata` as with `create`, `reflink`, `progress` and `cancel` as with `clone`.
         """
-        conf = xml.document("volume", file)
+        conf = xml.document("volume", file, options.get("validate"))
         name = xml.parse(conf).findtext("name") if isinstance(conf, bytes) else None
         job = Job(progress, cancel)
         before = _measured(job, {"vol": vol, "pool": options.get("inputpool")}, pool, name)

@@ -112,11 +112,15 @@ def editing(
     *,
     alone: AbstractContextManager[object],
     check: bool,
+    validate: bool = True,
 ) -> Plan[Result]:
-    """A document that `read` prints, changed by `function`, and handed to what `define` makes of it."""
+    """A document that `read` prints, changed by `function`, and handed to what `define` makes of it.
+
+    To `validate` it is to refuse names that libvirt does not know.
+    """
 
     def write(told: str, wanted: object) -> Command:
-        return define(xml.revised(told, tag, wanted))
+        return define(xml.revised(told, tag, wanted, validate=validate))
 
     return revising(f"<{tag}>", read, printed, xml.conf, write, function, alone=alone, check=check)
 

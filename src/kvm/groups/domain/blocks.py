@@ -346,7 +346,7 @@ class Blocks(Group):
         refuse_in_attribute("blockcopy", "dest", options.get("dest"))
         given = {
             **_job(options),
-            **({"xml": xml.document("disk", options["xml"])} if "xml" in options else {}),
+            **({"xml": xml.part(("domain", "devices", "disk"), options["xml"])} if "xml" in options else {}),
         }
         if print_xml:
             return self._read("blockcopy", xml.printed_device, domain=domain, path=path, print_xml=True, **given)

@@ -31,14 +31,16 @@ class Lifecycle(Group):
         ``reset_nvram=True`` resets its firmware's variables. ``autodestroy``, ``console`` and ``pass_fds`` as with
         `start`.
         """
-        return self._act("create", file=xml.document("domain", file), **options)
+        return self._act("create", file=xml.document("domain", file, options.get("validate")), **options)
 
     def define(self, file: xml.Document, **options: Unpack[options.DefineOptions]) -> Result:
         """Define a domain, or change the definition of the one with its UUID. It is not started. virsh: ``define``.
 
-        `file` as with `create`; ``validate=True`` checks it against libvirt's schema.
+        `file` as with `create`; ``validate=True`` checks it against libvirt's schema. A dict with a name that libvirt
+        does not know is an `InvalidArgumentError` unless ``validate`` is given; with ``validate=False`` libvirt ignores
+        such a name.
         """
-        return self._act("define", file=xml.document("domain", file), **options)
+        return self._act("define", file=xml.document("domain", file, options.get("validate")), **options)
 
     def destroy(self, domain: str | int, **options: Unpack[options.DestroyOptions]) -> Result:
         """Stop a domain at once, as if its power was cut. virsh: ``destroy``.

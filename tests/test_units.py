@@ -160,3 +160,14 @@ def test_a_time_limit_may_be_a_quantity_of_time(test_driver: Hypervisor) -> None
     ):
         with pytest.raises(InvalidArgumentError, match="timeout takes a number of seconds"):
             wait("test", timeout=Quantity("3 KiB"))
+
+
+def test_virsh_itself_is_given_plain_numbers() -> None:
+    for words, expected in (
+        (["vol-create-as", "p", "v", "1.5GiB", "--print-xml"], "--capacity=1610612736"),
+        (["setmem", "g", "1 GiB"], "--size=1048576"),
+        (["setmem", "g", "20480"], "--size=20480"),
+        (["setmem", "g", "1s"], "--size=1s"),
+        (["blockpull", "g", "vda", "--bandwidth", "3"], "--bandwidth=3"),
+    ):
+        assert expected in calls.command_words(parsed(words))

@@ -103,8 +103,22 @@ def command_words(asked: Invocation) -> list[str]:
     words = [asked.command]
     for name, value in asked.options.items():
         for one in value if isinstance(value, list) else [value]:
-            words.append(f"--{name}" if one is True else f"--{name}={one}")
+            words.append(f"--{name}" if one is True else f"--{name}={_number_of(asked, name, one)}")
     return words
+
+
+def _number_of(asked: Invocation, option: str, value: object) -> object:
+    """A text with a unit as the plain number that virsh takes; all else as it is, for virsh to judge."""
+    from kvm.errors import InvalidArgumentError
+    from kvm.virsh.units import unit_of, word
+
+    unit = unit_of(asked.command, option)
+    if unit is None or not isinstance(value, str) or (option == "bandwidth" and asked.command in _BLOCK_JOBS):
+        return value
+    try:
+        return word(asked.command, option, value, unit)
+    except InvalidArgumentError:
+        return value
 
 
 def wants_terminal(asked: Invocation) -> bool:

@@ -563,6 +563,13 @@ def test_a_virsh_killed_in_the_middle_of_an_answer(libvirtd: Libvirtd, after: fl
         assert hypervisor.generic.uri() == libvirtd.uri
 
 
+def test_close_leaves_no_thread_behind(libvirtd: Libvirtd) -> None:
+    before = set(threading.enumerate())
+    with Hypervisor(unix.Local(), libvirtd.uri, idle=1000) as hypervisor:
+        hypervisor.generic.uri()
+    wait_until(lambda: set(threading.enumerate()) <= before, threading.enumerate)
+
+
 @system_only
 def test_a_daemon_that_restarts_is_reconnected_to(daemon: Libvirtd) -> None:
     with Hypervisor(unix.Local(timeout=30), daemon.uri) as hypervisor:

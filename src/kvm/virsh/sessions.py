@@ -123,6 +123,10 @@ class Sessions:
         with self._changed:
             self._times_closed += 1
         self._end(lambda _: True)
+        with self._changed:
+            if self._timer and not (self._unused or self._coming):
+                self._timer.cancel()
+                self._timer = None
         if not hasattr(_this_thread, "starts"):
             with self._changed:
                 self._changed.wait_for(lambda: not self._starting, _STARTED)

@@ -57,6 +57,12 @@ class KvmError(Exception):
         self.args = tuple(redaction.masked(each, secrets) if isinstance(each, str) else each for each in self.args)
         self.stderr = redaction.masked(self.stderr, secrets)
 
+    def __str__(self) -> str:
+        """The message, safe to print: a guest can have put control characters into it. `stderr` has them all."""
+        from unix.errors import printable
+
+        return printable(super().__str__())
+
 
 class NotFoundError(KvmError, LookupError):
     """There is no such domain, network, pool, volume, ..."""

@@ -9,8 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def printable(text: str) -> str:
+    """`text` with escapes (``\\x1b``) for all that a terminal could act on, but line breaks and tabs.
+
+    Texts of guests, hypervisors and files go into messages and onto terminals; what is not printable in them could move
+    the cursor, hide what is there, or have the terminal answer as if somebody had typed.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
 class UnixError(Exception):
-    """The base of all errors of this package."""
+    """The base of all errors of this package. As a text it is safe to print: see `printable`."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ControlError(UnixError, ValueError):
@@ -37,7 +55,7 @@ class CommandTimeoutError(UnixError, TimeoutError):
         self.timeout = timeout
 
     def __str__(self) -> str:
-        return f"{self.command[0]} did not end within {self.timeout:g} s and was stopped"
+        return printable(f"{self.command[0]} did not end within {self.timeout:g} s and was stopped")
 
 
 class ConnectError(UnixError, ConnectionError):

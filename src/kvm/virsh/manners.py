@@ -139,6 +139,14 @@ def judged(command: str, stdout: bytes, stderr: bytes, *, reads: bool, return_co
     return Result(return_code or int(failed), _text(stdout), _text(stderr))
 
 
+def comments(result: Result) -> list[str]:
+    """The ``error:`` lines of a command that has succeeded all the same."""
+    if not result.status or "error: " not in result.stderr:
+        return []
+    lines = result.stderr.split("\n")
+    return [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+
+
 def _says(table: Mapping[str, bytes], command: str, output: bytes) -> bool:
     return command in table and re.search(table[command], output) is not None
 

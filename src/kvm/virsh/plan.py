@@ -45,7 +45,10 @@ def acting(command: Command, *, check: bool) -> Plan[Result]:
         return Result(1, "", f"error: {error}\n")
     (result,) = yield (command,)
     if check:
+    if check:
         checked(command, result)
+    else:
+        _log_comments(command, result)
     return concealed(result, command.secrets()) if result.stderr or not result.status else result
 
 
@@ -191,7 +194,16 @@ def checked(command: Command, result: Result) -> Result:
         error = failure(command.words(), result)
         error.conceal(command.secrets())
         raise error
+    _log_comments(command, result)
     return result
+
+
+def _log_comments(command: Command, result: Result) -> None:
+    """Log what virsh says against a command that has succeeded, such as a disk that `undefine` has left where it is."""
+    if result.stderr and (lines := manners.comments(concealed(result, command.secrets()))):
+        from unix.log import warn
+
+        warn("kvm", "virsh %s: %s", command.name, "; ".join(lines))
 
 
 def resolved(command: Command) -> Plan[Command]:

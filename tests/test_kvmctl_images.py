@@ -13,6 +13,7 @@ import pytest
 
 import kvm
 import unix
+from ctl import in_terminal, kvmctl
 from hosts import Hosts
 from kvm.cli.arguments import UsageError, parsed
 from kvm.cli.completion import candidates
@@ -21,7 +22,6 @@ from kvm.cli.manual import page
 from kvm.cli.render import plain
 from kvm.cli.roff import man_page
 from test_image import damage, gone
-from test_kvmctl import in_terminal, kvmctl
 
 MIB = 1 << 20
 
@@ -162,7 +162,7 @@ def test_what_may_change_images_on_several_hosts_wants_a_yes(far: list[str], dis
     words = ["qemu-img", "resize", str(disk), "+4M"]
     refused = kvmctl(*far, *words)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "kvmctl: qemu-img resize on 2 hosts is to be confirmed: --yes\n"
+    assert refused.stderr == "kvmctl: refusing to run qemu-img resize on 2 hosts without confirmation; pass --yes\n"
     status, seen = in_terminal(*far, *words, typed=[b"n\n"])
     assert (status, "nothing was done" in seen) == (2, True)
     dry = kvmctl(*far, "-n", *words).stdout.splitlines()

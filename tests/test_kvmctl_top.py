@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import kvm
 import unix
+from ctl import COMMAND, ENVIRONMENT, TEST, kvmctl
 from hosts import Hosts
 from kvm import text
 from kvm.cli.arguments import UsageError, parsed
@@ -31,7 +32,6 @@ from kvm.cli.top.look import figures
 from kvm.cli.top.rates import SORTS, Figures, Host, Row, Sample, Summary, chosen, in_order, rows
 from kvm.cli.top.settings import Settings
 from libvirtd import Libvirtd
-from test_kvmctl import COMMAND, ENVIRONMENT, TEST, kvmctl
 from waiting import wait_until
 
 # -- rates --------------------------------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from kvm.groups.groups import Groups
 from kvm.hypervisor import Hypervisor
 from kvm.pipeline import Pipeline
 from unix.remote import Remote
-from unix.ssh import Address
 
 if TYPE_CHECKING:
     from kvm.groups.generic import NodeCpuStats, NodeInfo, NodeMemStats
@@ -276,17 +275,13 @@ class Fleet(Mapping[str, Hypervisor]):
         made: list[Remote] = []
         for name, its_own in found.hosts.items():
             given: dict[str, Any] = {**defaults, **its_own}
-            where, host = given.pop("uri", uri), given.pop("host", name)
-            if given.pop("connection", "ssh") == "local":
+            where = given.get("uri", uri)
+            if given.get("connection") == "local":
                 hypervisors[name] = Hypervisor(unix.Local(), where)
                 continue
-            address = Address.parse(host)
-            for setting in ("username", "port"):
-                if getattr(address, setting) is not None:  # what is written with the host is the most specific
-                    given.pop(setting, None)
-            patience = given.pop("connect_timeout", 10)
-            given["timeout"] = patience if limit is None else min(patience, limit)
-            made.append(_WhenNeeded.to(host, given))
+            arguments = inventory.connect_arguments(name, given)
+            arguments["timeout"] = arguments["timeout"] if limit is None else min(arguments["timeout"], limit)
+            made.append(_WhenNeeded.to(arguments.pop("host"), arguments))
             hypervisors[name] = Hypervisor(made[-1], where)
         hypervisors |= {name: Hypervisor(_Refused(error), uri) for name, error in found.refused.items()}
         fleet = cls(hypervisors, groups=found.groups, **settings)

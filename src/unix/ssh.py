@@ -111,7 +111,7 @@ class Address(NamedTuple):
 
         An IPv6 address without brackets has no port. `ArgumentError` if the text is none of these.
         """
-        if isinstance(text, str) and re.match(r"(ssh://)?[^@/]*:.*@", text, re.DOTALL):
+        if isinstance(text, str) and re.match(r"[^@/]*:.*@", text.removeprefix("ssh://"), re.DOTALL):
             raise ArgumentError(
                 "a host must be a text such as 'root@hv1', without a password: give that as password=..."
             )

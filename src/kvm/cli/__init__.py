@@ -1,6 +1,7 @@
 """kvmctl: virsh's commands on one hypervisor or many, their values as tables, JSON or YAML.
 
-Nobody imports this room. It is entered once for each command typed, so everything in it is loaded as late as can be.
+The rest of the package does not import this one. It is loaded for each command that is typed, so it loads everything as
+late as possible.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ def main() -> NoReturn:
 
         gc.disable()  # loading makes nothing but what stays
 
+        from kvm.cli.output import open_standard_streams
+
+        open_standard_streams()
         from kvm.cli.program import run
 
         try:
             status = run(sys.argv[1:])
-            sys.stdout.flush()
-            sys.stderr.flush()
         except BaseException:
             gc.enable()
             raise

@@ -18,6 +18,7 @@ OWN = {
     "-i": "inventory", "--inventory": "inventory",
     "-g": "group", "--group": "group",
     "-o": "output", "--output": "output",
+    "-t": "timeout", "--timeout": "timeout",
     "--completion": "completion",
 }  # fmt: skip
 """kvmctl's own options with a value."""
@@ -35,7 +36,11 @@ MAY_BE_ASKED_FOR = {("set-user-password", "password")}
 """Options that virsh requires and kvmctl does not: without them it asks."""
 
 
-COMMANDS = {"top": "top filter*. delay= count# sort= reverse all batch", "qemu-img": "qemu-img subcommand*!."}
+COMMANDS = {
+    "top": "top filter*. delay= count# sort= reverse all batch",
+    "qemu-img": "qemu-img subcommand*!.",
+    "help": "help command.",
+}
 """Commands that are kvmctl's own, in the form of METHODS."""
 
 VERBATIM = {"qemu-img"}
@@ -77,11 +82,13 @@ class Invocation:
         self.connect: str | None = None
         self.hosts: list[str] = []
         self.ssh_config: str | None = None
-        self.inventory: str | None = None
-        self.group: str | None = None
+        self.inventories: list[str] = []
+        self.groups: list[str] = []
         self.output = "table"
+        self.timeout: float | None = None
         self.completion: str | None = None
         self.flags: set[str] = set()
+        self._set: set[str] = set()
 
     @property
     def title(self) -> str:
@@ -90,15 +97,26 @@ class Invocation:
         return f"{self.command} {words[0]}" if isinstance(words, list) else self.command
 
     def take(self, name: str, value: str) -> None:
-        """Note one of kvmctl's own options."""
-        if name == "host":
-            self.hosts.append(value)
-        elif name == "output":
-            if value not in FORMATS:
-                raise UsageError(f"-o takes one of {', '.join(FORMATS)}, not {value!r}")
-            self.output = value
-        else:
-            setattr(self, name.replace("-", "_"), value)
+        """Set one of kvmctl's own options. Those that name hosts add up; another one that is repeated is an error."""
+        if (several := {"host": self.hosts, "inventory": self.inventories, "group": self.groups}.get(name)) is not None:
+            several.append(value)
+            return
+        if name in self._set:
+            raise UsageError(f"--{name} is given twice")
+        self._set.add(name)
+        if name == "output" and value not in FORMATS:
+            raise UsageError(f"-o takes one of {', '.join(FORMATS)}, not {value!r}")
+        setattr(self, name.replace("-", "_"), _seconds(value) if name == "timeout" else value)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0.1 <= seconds <= 1_000_000:
+        raise UsageError(f"--timeout takes a number of seconds from 0.1, not {text!r}")
+    return seconds
 
 
 def options_of(command: str) -> list[Option]:
@@ -176,8 +194,8 @@ def _by_place(command: str, known: dict[str, Option], given: dict[str, list[obje
             return
     from kvm.redaction import holds_secrets
 
-    extra = "an argument" if holds_secrets(command) else repr(word)  # a part of a password, unquoted, for example
-    raise UsageError(f"{command}: {extra} is one too many; see {_help(command)}")
+    extra = "" if holds_secrets(command) else f" {word!r}"  # a part of a password, unquoted, for example
+    raise UsageError(f"{command}: unexpected argument{extra}; see {_help(command)}")
 
 
 def _give(command: str, given: dict[str, list[object]], option: Option, value: str) -> None:

@@ -11,13 +11,15 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from kvm.cli.arguments import Invocation, UsageError, method_of, options_of
+from kvm.cli.arguments import Invocation, UsageError, method_of, options_of, reader_of
 
 if TYPE_CHECKING:
     import threading
 
     from kvm.cli.progress import Shown
     from kvm.hypervisor import Hypervisor
+    from kvm.virsh.plan import Plan
+    from unix.result import Result
 
 _KEYWORDS = {"from", "async", "await", "import", "class"}
 
@@ -50,10 +52,13 @@ DOCUMENTS = {
     "backup-dumpxml", "capabilities", "checkpoint-dumpxml", "cpu-baseline", "domcapabilities", "domxml-from-native",
     "dumpxml", "find-storage-pool-sources", "find-storage-pool-sources-as", "hypervisor-cpu-baseline", "iface-dumpxml",
     "managedsave-dumpxml", "net-dumpxml", "net-port-dumpxml", "nodedev-dumpxml", "nwfilter-binding-dumpxml",
-    "nwfilter-dumpxml", "pool-capabilities", "pool-dumpxml", "save-image-dumpxml", "secret-dumpxml", "snapshot-dumpxml",
-    "sysinfo", "vol-dumpxml",
+    "nwfilter-dumpxml", "pool-capabilities", "pool-dumpxml", "save-image-dumpxml", "secret-dumpxml", "snapshot-current",
+    "snapshot-dumpxml", "sysinfo", "vol-dumpxml",
 }  # fmt: skip
 """Commands that print XML."""
+
+_NO_DOCUMENT = {"xpath", "name", "snapshotname"}
+"""The options with which such a command prints something else."""
 
 DESTRUCTIVE = {
     "checkpoint-delete", "destroy", "detach-device", "detach-device-alias", "detach-disk", "detach-interface",
@@ -69,6 +74,22 @@ def keyword(option: str) -> str:
     """An option's name as a keyword in Python."""
     name = option.replace("-", "_")
     return name + "_" if name in _KEYWORDS else name
+
+
+_TIMEOUT = 60.0
+_LONG_TIMEOUT = 600.0
+"""Seconds that each of several hosts has for a command, and for one that may take long."""
+
+
+def default_timeout(asked: Invocation) -> float | None:
+    """Seconds that each of several hosts has; None where progress is shown, or the end is an option of the command."""
+    if asked.command == "qemu-img":
+        return None if watched(asked) else _LONG_TIMEOUT
+    from kvm.virsh.manners import LONG
+
+    if asked.command in _STREAMING or _keywords(asked):
+        return None
+    return _LONG_TIMEOUT if asked.command in LONG else _TIMEOUT
 
 
 def is_destructive(asked: Invocation) -> bool:
@@ -89,13 +110,13 @@ def is_verbose(asked: Invocation) -> bool:
     return bool(asked.options.get("verbose"))
 
 
-def command_line(asked: Invocation) -> list[str]:
-    """The words of the program that does it."""
+def command_line(asked: Invocation, uri: str | None) -> list[str]:
+    """The words of the program that does it, on a hypervisor with this URI."""
     if asked.command == "qemu-img":
         from kvm.cli import images
 
         return images.command_line(asked)
-    return ["virsh", *(["--connect", asked.connect] if asked.connect else []), *command_words(asked)]
+    return ["virsh", *(["--connect", uri] if uri else []), *command_words(asked)]
 
 
 def command_words(asked: Invocation) -> list[str]:
@@ -128,22 +149,45 @@ def wants_terminal(asked: Invocation) -> bool:
 
 def prints_xml(asked: Invocation) -> bool:
     """Whether virsh answers with a document."""
-    is_document = asked.command in DOCUMENTS or "print-xml" in asked.options
-    return is_document and "xpath" not in asked.options
+    if "print-xml" in asked.options:
+        return True
+    return asked.command in DOCUMENTS and not _NO_DOCUMENT & asked.options.keys()
 
 
-def prepare(asked: Invocation) -> None:
-    """Have `asked` hold the contents of the files of this machine that it names, and the secrets that it needs."""
+def check(asked: Invocation) -> None:
+    """Refuse what can be seen to be wrong before any host is asked: options that would have no effect, or no meaning.
+
+    A dry run refuses the same.
+    """
+    command = asked.command
+    if "yaml" in asked.flags and not command.endswith("edit"):
+        raise UsageError(f"--yaml is for commands that edit, not for {command}, which takes YAML without it")
+    if wants_terminal(asked) or command.endswith("edit"):
+        if asked.output != "table":
+            raise UsageError(f"{command} takes the terminal, so it has no -o {asked.output}")
+        if asked.timeout is not None:
+            raise UsageError(f"{command} takes the terminal, so it has no --timeout")
+    if command in _STREAMING and asked.timeout is not None:
+        raise UsageError(f"{command} waits for events; for how long is an option behind its name: {command} --timeout")
+    if command == "snapshot-edit" and "snapshotname" not in asked.options:
+        raise UsageError("snapshot-edit needs <snapshotname>")
+    if command == "schedinfo":
+        for text in cast(list[str], asked.options.get("set", [])):
+            _assignment(text)
+
+
+def read_files(asked: Invocation, hosts: int) -> None:
+    """Have `asked` hold the contents of the files of this machine that it names."""
     for option in options_of(asked.command):
         given = asked.options.get(option.name)
         if option.is_document and given is not None:
             several = [_document(each) for each in given] if isinstance(given, list) else _document(given)
-            asked.options[option.name] = several
+            asked.options[option.name] = _as_bytes(several) if asked.output == "raw" else several
     if asked.command == "vol-upload" and asked.options["file"] == "-":
         import sys
 
         asked.options["file"] = sys.stdin.buffer
-        if len(asked.hosts) > 1:
+        if hosts > 1:
             raise UsageError("what comes from standard input can go to one host only")
     elif asked.command == "vol-upload" and not os.access(sent := str(asked.options["file"]), os.R_OK):
         raise UsageError(f"cannot read {sent}: {os.strerror(errno.EACCES if os.path.exists(sent) else errno.ENOENT)}")
@@ -151,7 +195,11 @@ def prepare(asked: Invocation) -> None:
         asked.options["file"] = content(file).decode().splitlines()
     elif asked.command == "domxml-from-native":
         asked.options["config"] = content(str(asked.options["config"]))
-    elif asked.command in ("set-user-password", "secret-set-value"):
+
+
+def ask_for_secrets(asked: Invocation) -> None:
+    """Have `asked` hold the secrets that it needs."""
+    if asked.command in ("set-user-password", "secret-set-value"):
         from kvm.cli.secrets import password, secret_value
 
         if asked.command == "secret-set-value":
@@ -161,9 +209,57 @@ def prepare(asked: Invocation) -> None:
 
 
 def _document(given: object) -> object:
-    """The XML that is given as such, or is in a file of this machine; ``-`` is standard input."""
+    """The document that is given as XML, or that is in a file of this machine as XML, JSON or YAML; ``-`` is stdin.
+
+    XML stays text; JSON and YAML become values, as ``edit --yaml`` shows them.
+    """
     text = str(given)
-    return text if text.lstrip().startswith("<") else content(text)
+    if text.lstrip().startswith("<"):
+        return text
+    found = content(text)
+    beginning = found.lstrip()[:1]
+    if not beginning or beginning == b"<" or found[:2] in (b"\xff\xfe", b"\xfe\xff") or found[:3] == b"\xef\xbb\xbf":
+        return found
+    return _values(found, "standard input" if text == "-" else text)
+
+
+def _as_bytes(document: object) -> bytes:
+    """A document for virsh itself."""
+    if isinstance(document, str):
+        return document.encode("utf-8", "surrogateescape")
+    if not isinstance(document, bytes):
+        raise UsageError("-o raw takes documents as XML, one of them; without -o raw JSON and YAML will do as well")
+    return document
+
+
+def _values(found: bytes, where: str) -> dict[str, object]:
+    """The mapping that JSON or YAML stands for."""
+    try:
+        text = found.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{where} is not XML, and as JSON or YAML it has to be UTF-8") from None
+    from kvm.cli.yaml import load
+
+    values = _of_json(text, where) if text.lstrip().startswith("{") else load(text, where)
+    if not isinstance(values, dict):
+        raise UsageError(f"{where} must be XML, or a mapping in JSON or YAML, not {type(values).__name__}")
+    return values
+
+
+def _of_json(text: str, where: str) -> object:
+    """The value of JSON; if it is not JSON, it may still be YAML, of which most is without PyYAML."""
+    import json
+
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise UsageError(f"{where} is nested too deeply") from None
+    except ValueError as error:
+        try:
+            from kvm.cli.yaml import load
+        except UsageError:
+            raise UsageError(f"{where} is not JSON: {error}") from None
+        return load(text, where)
 
 
 def content(path: str) -> bytes:
@@ -176,7 +272,7 @@ def content(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {'standard input' if path == '-' else path}: {error.strerror}") from error
 
 
 class Watch:
@@ -214,14 +310,19 @@ def watched(asked: Invocation) -> frozenset[str]:
         from kvm.cli import images
 
         return images.watched(asked)
+    waits = not asked.command.startswith(("block", "backup")) or bool(_WAITING & asked.options.keys())
+    return _keywords(asked) if waits and asked.output != "raw" else frozenset()
+
+
+def _keywords(asked: Invocation) -> frozenset[str]:
+    """Which of ``progress`` and ``cancel`` a command's method takes."""
     import unix
     from kvm.hypervisor import Hypervisor
 
     group, name = method_of(asked.command)
     method = getattr(getattr(Hypervisor(unix.Local()), group), name, None)
-    waits = not asked.command.startswith(("block", "backup")) or bool(_WAITING & asked.options.keys())
     keywords: Mapping[str, object] = getattr(method, "__kwdefaults__", None) or {}
-    return frozenset({"progress", "cancel"} & keywords.keys() if waits and asked.output != "raw" else ())
+    return frozenset({"progress", "cancel"} & keywords.keys())
 
 
 def _bytes(hypervisor: Hypervisor, command: str, options: Mapping[str, Any]) -> int | None:
@@ -271,10 +372,8 @@ def value_of(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = No
     if asked.command.endswith("edit"):
         from kvm.cli.editor import Editor
 
-        if asked.command == "snapshot-edit" and "snapshotname" not in options:
-            raise UsageError("snapshot-edit needs <snapshotname>")
         with Editor(asked.command, as_yaml="yaml" in asked.flags) as editor:
-            return method(function=editor, **options)
+            return editor.until_done(lambda function: method(function=function, **options))
     if asked.command.endswith("event"):
         options = {"loop": False, **options}  # as virsh: the first one, unless there is --loop
     return method(**options, **(watch.keywords(hypervisor, asked.command, options) if watch else {}))
@@ -292,9 +391,19 @@ def begin(hypervisor: Hypervisor, asked: Invocation) -> None:
 
 
 def raw(hypervisor: Hypervisor, asked: Invocation) -> object:
-    """What virsh itself says to the command."""
-    first, *rest = command_words(asked)
-    return hypervisor.virsh(first, *rest)
+    """The result of virsh itself."""
+    if not any(isinstance(value, bytes) for value in asked.options.values()):
+        first, *rest = command_words(asked)
+        return hypervisor.virsh(first, *rest)
+    from kvm.virsh.command import Command
+
+    options = {keyword(option): value for option, value in asked.options.items()}
+
+    def plan() -> Plan[Result]:
+        (result,) = yield (Command(asked.command, options, reads=reader_of(asked.command) is not None),)
+        return result
+
+    return hypervisor.call(plan())
 
 
 def interactive(hypervisor: Hypervisor, asked: Invocation) -> int:
@@ -302,11 +411,18 @@ def interactive(hypervisor: Hypervisor, asked: Invocation) -> int:
     return hypervisor.interact_words(command_words(asked)).return_code
 
 
-def streams(hypervisor: Hypervisor, asked: Invocation) -> bool:
-    """Whether the command is one that prints as things happen, and virsh's own words are all there is of it."""
-    group, name = method_of(asked.command)
-    only_text = "list" in asked.options or "timestamp" in asked.options
-    return asked.command in _STREAMING and (only_text or not hasattr(getattr(hypervisor, group), name))
+def streams(asked: Invocation) -> bool:
+    """Whether the command prints text as things happen, which goes on to standard output as it comes."""
+    is_text = asked.output == "raw" or (asked.output == "table" and bool({"list", "timestamp"} & asked.options.keys()))
+    return asked.command in _STREAMING and is_text
+
+
+def comments(value: object) -> list[str]:
+    """The lines that virsh has written to standard error although the command succeeded."""
+    from kvm.virsh import manners
+    from unix.result import Result
+
+    return manners.comments(value) if isinstance(value, Result) else []
 
 
 def _with_unit(asked: Invocation, name: str, value: object) -> object:
@@ -317,7 +433,8 @@ def _with_unit(asked: Invocation, name: str, value: object) -> object:
     unit = unit_of(asked.command, option)
     if option == "bandwidth" and asked.command in _BLOCK_JOBS and "bytes" not in asked.options:
         unit = "MiB/s"
-    return f"{value} {unit}" if unit and type(value) is int and value >= 0 else value
+    is_size = unit is not None and unit.partition("/")[0] in ("bytes", "KiB", "MiB")  # a time is in virsh's unit anyway
+    return f"{value} {unit}" if is_size and type(value) is int and value >= 0 else value
 
 
 def _domains(hypervisor: Hypervisor, given: object) -> object:

@@ -7,7 +7,6 @@ like are those that there are at this moment; what cannot be asked quickly, or n
 from __future__ import annotations
 
 import os
-import sys
 
 from kvm.cli.arguments import (
     COMMANDS,
@@ -23,6 +22,11 @@ from kvm.cli.arguments import (
     options_of,
 )  # fmt: skip
 from kvm.cli.methods_generated import METHODS
+from kvm.cli.output import write_styled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kvm.inventory import Inventory
 
 SECONDS = 3
 """How long a hypervisor may take to tell names."""
@@ -77,8 +81,8 @@ def complete(words: list[str]) -> int:
     cut = 0
     if words[:1] == ["--bash"]:
         words, cut = _of_line(words[1])
-    for candidate in candidates(words):
-        sys.stdout.write(f"{candidate[cut:]}\n")
+    # what is not printable could not be typed, and would act on the terminal
+    write_styled("".join(f"{each[cut:]}\n" for each in candidates(words) if each.isprintable()))
     return 0
 
 
@@ -185,10 +189,12 @@ class _State:
         if name.startswith("--") and name[2:] in self.options:
             return self._values(name[2:])
         own = OWN.get(name)
+        if own == "host" and self.asked.inventories:
+            return [name for each in _inventories(self.asked) for name in each.names]
         if own == "host":
             return ssh_hosts(self.asked.ssh_config or os.path.expanduser("~/.ssh/config"))
         if own == "group":
-            return _groups(self.asked.inventory)
+            return [name for each in _inventories(self.asked) for name in each.groups]
         if own == "output":
             return list(FORMATS)
         if own == "completion":
@@ -238,12 +244,12 @@ class _State:
             return list(getattr(hypervisor, kind).list())
 
 
-def _groups(inventory: str | None) -> list[str]:
-    """The groups of an inventory."""
-    import kvm
+def _inventories(asked: Invocation) -> list[Inventory]:
+    """The inventories that the words before name, if they can be read."""
+    from kvm import inventory
 
     try:
-        return list(kvm.Fleet.from_inventory(inventory).groups) if inventory else []
+        return [inventory.read(path) for path in asked.inventories]
     except Exception:  # noqa: BLE001  # a prompt is no place for errors
         return []
 

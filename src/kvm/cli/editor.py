@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from kvm.cli.arguments import UsageError
-from kvm.cli.ending import Asked
+from kvm.cli.ending import Asked, EndedError
+from kvm.cli.messages import of_error
+from kvm.cli.output import complain
+
+T = TypeVar("T")
 
 _TAGS = {
     "checkpoint-edit": "domaincheckpoint",
@@ -24,9 +30,9 @@ _TAGS = {
 
 
 class Editor:
-    """What the ``edit`` methods call with a document's values; they are given back as the user leaves them.
+    """A document in a file that the user edits, as often as it takes.
 
-    As a context manager: the file with what was typed is removed, unless it was typed in vain.
+    As a context manager: the file is removed in the end, unless what was typed into it was not taken.
     """
 
     def __init__(self, command: str, *, as_yaml: bool) -> None:
@@ -43,22 +49,49 @@ class Editor:
         if kind is None:
             os.unlink(self._path)
         else:
-            sys.stderr.write(f"kvmctl: what you have typed is kept in {self._path}\n")
+            complain(f"kvmctl: your changes were saved to {self._path}")
 
-    def __call__(self, conf: dict[str, Any]) -> dict[str, Any] | str:
+    def until_done(self, edit: Callable[[Callable[[dict[str, Any]], dict[str, Any] | str]], T]) -> T:
+        """Call `edit` with the function that edits a document's values, again as long as it fails and the user agrees.
+
+        Each further time the user goes on with what was typed.
+        """
+        from kvm.errors import ChangedMeanwhileError, KvmError
+
+        while True:
+            try:
+                return edit(self._edit)
+            except (KvmError, UsageError) as error:
+                if self._path is None or not sys.stdin.isatty():
+                    raise
+                complain(f"kvmctl: {of_error(error)}")
+                changed = ", which would undo the change that was made meanwhile"
+                question = f"Edit it again{changed if isinstance(error, ChangedMeanwhileError) else ''}? [y/N] "
+                complain(question, end="")
+                if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+                    raise
+
+    def _edit(self, conf: dict[str, Any]) -> dict[str, Any] | str:
         text = self._written(conf)
-        typed = self._edited(text)
+        if self._path is None:
+            suffix = ".yaml" if self._as_yaml else ".xml"
+            handle, self._path = tempfile.mkstemp(prefix=f"kvmctl-{self._tag}-", suffix=suffix)
+            with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
+        self._run_editor(self._path)
+        with open(self._path, encoding="utf-8", errors="surrogateescape") as file:
+            typed = file.read()
         if typed == text:
-            os.unlink(str(self._path))
+            os.unlink(self._path)
             self._path = None
             return conf
         if not self._as_yaml:
             return typed
         from kvm.cli.yaml import load
 
-        values = load(typed)
+        values = load(typed, "the edited text")
         if not isinstance(values, dict):
-            raise UsageError(f"a <{self._tag}> is a mapping, and that is none any more")
+            raise UsageError(f"expected a YAML mapping for <{self._tag}>, not {type(values).__name__}")
         return values
 
     def _written(self, conf: dict[str, Any]) -> str:
@@ -71,19 +104,28 @@ class Editor:
 
         return to_xml(self._tag, conf)
 
-    def _edited(self, text: str) -> str:
-        handle, self._path = tempfile.mkstemp(
-            prefix=f"kvmctl-{self._tag}-", suffix=".yaml" if self._as_yaml else ".xml"
-        )
-        with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
+    def _run_editor(self, path: str) -> None:
+        """Run the editor. Ctrl-C is for it; a signal that ends it, or this program, ends this program."""
         program = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+        editors: list[subprocess.Popen[bytes]] = []
+        requests: list[int] = []
+
+        def end(number: int) -> None:
+            if number != signal.SIGINT:
+                requests.append(number)
+                for editor in editors:
+                    editor.send_signal(number)
+
         try:
-            with Asked(lambda _: None):  # Ctrl-C is for the editor
-                status = subprocess.run([*shlex.split(program), self._path], check=False).returncode
-        except OSError as error:
-            raise UsageError(f"cannot run the editor {program!r} ($VISUAL, $EDITOR): {error.strerror}") from error
+            with Asked(end):
+                editors.append(subprocess.Popen([*shlex.split(program), path]))
+                for number in requests:  # what came before there was an editor
+                    editors[0].send_signal(number)
+                status = editors[0].wait()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"cannot run the editor {program!r} ($VISUAL, $EDITOR): {reason}") from error
+        if requests or status < 0:
+            raise EndedError(requests[0] if requests else -status)
         if status:
             raise UsageError(f"the editor {program!r} ended with {status}, so nothing was changed")
-        with open(self._path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()

@@ -1,9 +1,12 @@
-"""JSON, as Python's own module writes it; but that has a reader as well, which takes long to load."""
+"""JSON, as Python's own module writes it, but for control characters, all of which are escaped here.
+
+That module has a reader as well, which takes long to load.
+"""
 
 from __future__ import annotations
 
 _ESCAPES = str.maketrans(
-    {chr(code): f"\\u{code:04x}" for code in range(32)}
+    {chr(code): f"\\u{code:04x}" for code in (*range(32), *range(0x7F, 0xA0))}
     | {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 )
 

@@ -14,14 +14,26 @@ from kvm.cli.methods_generated import METHODS
 
 SUMMARY = "virsh's commands on one hypervisor or many, their values as tables, JSON or YAML"
 
-SYNOPSIS = "kvmctl [-c URI] [-H HOST]... [-i INVENTORY [-g GROUP]] [-o FORMAT] COMMAND [ARGUMENTS]"
+SYNOPSIS = "kvmctl [-c URI] [-H HOST]... [-i INVENTORY]... [-g GROUP]... [-o FORMAT] COMMAND [ARGUMENTS]"
+
+USAGE = f"""\
+usage: {SYNOPSIS}
+
+  kvmctl list --all                    the guests here
+  kvmctl -H root@hv1 -H hv2 list       the guests of two hosts
+
+kvmctl help             the options, and a line for each command
+kvmctl help COMMAND     its arguments and options, and an example
+"""
 
 OPTIONS = {
-    "-c, --connect URI": "the connection, as virsh has it: qemu:///system, test:///default",
-    "-H, --host HOST": "a hypervisor that ssh reaches, [USER@]HOST[:PORT]; may be given more than once",
+    "-c, --connect URI": "the connection, as virsh has it: qemu:///system, test:///default; overrides an inventory's",
+    "-H, --host HOST": "a hypervisor that ssh reaches, [USER@]HOST[:PORT], or with -i a host of the inventory, also by "
+    "a pattern ('hv*'); may be repeated",
     "-F, --ssh-config FILE": "another configuration for ssh",
-    "-i, --inventory FILE": "the hypervisors of an inventory: TOML, an ssh config, or Ansible's",
-    "-g, --group GROUP": "those of one of its groups",
+    "-i, --inventory FILE": "the hypervisors of an inventory: TOML, an ssh config, or Ansible's; may be repeated",
+    "-g, --group GROUP": "only those of a group of the inventory; may be repeated",
+    "-t, --timeout SECONDS": "give up a host that has not answered by then; by default 60 with several hosts",
     "-o, --output FORMAT": "table (the default), json, yaml, or raw: virsh's own text",
     "-n, --dry-run": "print the virsh commands instead of running them",
     "-y, --yes": "do not ask before something is destroyed on several hosts",
@@ -43,16 +55,22 @@ hosts it is an object by host, without those that failed. Events are an object a
 raw: virsh's own text.""",
     "Hosts": """\
 Several hosts are asked at the same time. What failed has a line on standard error, which begins with the name of the
-host; the others have their values.""",
+host; the others have their values. Each of several hosts has 60 seconds, or 600 for commands that may take long; jobs
+that show how far they are, and events, have no limit but --timeout.
+
+With an inventory, -g selects its groups and -H its hosts: -g rack1 -H 'hv0*' are the hosts of rack1 with such a name.
+A user or port that is written with a host overrides what an inventory says, and so do -c and -F.""",
     "Files": """\
 Files with XML, keys, secrets, screenshots and those of vol-upload and vol-download are this machine's, and - is
-standard input; all other files are the hypervisor's.""",
+standard input; all other files are the hypervisor's. In place of XML the values that it stands for will do, as JSON or
+YAML, as -o json, -o yaml and edit --yaml give them.""",
     "Long commands": """\
 Those that take long (uploads, migrations, block jobs, images) show on standard error how far they are, if that is a
 terminal, or a percentage a line with --verbose, where virsh's command has that. Ctrl-C cancels them.""",
     "Exit status": """\
-0; 1 if something failed on some host; 2 if the command line is wrong; 128 and the number of the signal if one has ended
-it, so 130 after Ctrl-C, which leaves nothing running, here or there.""",
+0; 1 if something failed on some host; 2 if the command line is wrong; 3 if all was done but the output could not be
+written; 128 and the number of the signal if one has ended it, so 130 after Ctrl-C, which leaves nothing running, here
+or there, and names the hosts that have not answered. edit ends so, too, if a signal ends the editor.""",
     "Environment": """\
 LIBVIRT_DEFAULT_URI: the connection without -c. VISUAL, EDITOR: the editor. NO_COLOR: no colours. COLUMNS: the width of
 tables.""",
@@ -122,7 +140,15 @@ Example:  kvmctl -H hv1 -H hv2 -o json qemu-img info --backing-chain /images/web
           kvmctl -H hv1 qemu-img convert -c -O qcow2 /images/web1.raw /images/web1.qcow2
 """
 
-PAGES = {"top": TOP, "qemu-img": IMAGES}
+HELP = """\
+kvmctl help [COMMAND]
+
+The options of kvmctl and a line for each command, or all about one command; the same as --help.
+
+Example:  kvmctl help migrate
+"""
+
+PAGES = {"top": TOP, "qemu-img": IMAGES, "help": HELP}
 """The help for commands that are kvmctl's own."""
 
 
@@ -136,27 +162,38 @@ def _overview() -> str:
     lines = [f"kvmctl: {SUMMARY}\n\n  {SYNOPSIS}\n\n"]
     lines.append("Commands, arguments and options are virsh's; `kvmctl COMMAND --help` shows them. ")
     lines.append("Two are kvmctl's own:\ntop, what guests do, live; qemu-img, its command line on the hosts.\n\n")
-    lines += [f"  {name:{width}}  {what}\n" for name, what in OPTIONS.items()]
+    for name, what in OPTIONS.items():
+        lines += _wrapped(f"  {name:{width}}  {what}", width + 4)
     lines += [f"\n{heading}\n\n{text}\n" for heading, text in SECTIONS.items()]
     lines += ["\nExamples\n\n", *(f"  {words}\n" for words in EXAMPLES), "\nCommands\n\n", _all()]
     return "".join(lines)
 
 
 def _all() -> str:
+    """A line for each command, by groups."""
     groups: dict[str, list[str]] = {}
     for command in METHODS:
         groups.setdefault(method_of(command)[0], []).append(command)
+    width = max(map(len, METHODS))
     lines = []
     for group, commands in sorted(groups.items()):
         lines.append(f"{group}\n")
-        line = " "
-        for command in commands:
-            if len(line) + len(command) > 98:
-                lines.append(f"{line}\n")
-                line = " "
-            line += f" {command}"
-        lines.append(f"{line}\n")
+        lines += [f"  {command:{width}}  {summary(command)}".rstrip() + "\n" for command in commands]
     return "".join(lines)
+
+
+_MAX_SUMMARY = 84
+"""Columns of a terminal that are left for a line about a command."""
+
+
+def summary(command: str) -> str:
+    """What a command does, in a line: its first sentence, or as much of it as there is room for."""
+    text = " ".join(described(command).split())
+    first = re.sub(r", see \w+$", "", re.split(r"(?<=[\w)'])[.:;] ", f"{text} ")[0].strip().rstrip("."))
+    if len(first) <= _MAX_SUMMARY:
+        return first
+    cut = first[: _MAX_SUMMARY - 3].rpartition(" ")[0].rstrip(",;")
+    return re.sub(r"( (a|an|the|of|in|on|or|and|with|by|to|for|as|at|its))+$", "", cut) + " ..."
 
 
 def _of_command(command: str) -> str:

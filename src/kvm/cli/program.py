@@ -1,15 +1,16 @@
 """The program: reads its words, asks, prints; errors go to standard error, a line for each host.
 
-It exits with 0; with 1 if something failed on some host; with 2 if the command line is none; with 130 after Ctrl-C.
+It exits with 0; with 1 if something failed on some host; with 2 if the command line is wrong; with 3 if all was done
+but the output could not be written; with 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 
 from kvm.cli.arguments import Invocation, UsageError, parsed
 from kvm.cli.ending import Asked, EndedError, by_exception
+from kvm.cli.output import OutputError, complain, write, write_bytes, write_styled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,53 +23,44 @@ if TYPE_CHECKING:
 
 def run(words: list[str]) -> int:
     """Do what the words of a command line ask for; the exit status."""
-    if words[:1] == ["--complete"]:
-        from kvm.cli.completion import complete
-
-        return complete(words[1:])
     try:
-        return _flushed(_do(parsed(words)))
+        if words[:1] == ["--complete"]:
+            from kvm.cli.completion import complete
+
+            return complete(words[1:])
+        return _do(parsed(words))
     except UsageError as error:
-        return _complain(f"kvmctl: {error}", 2)
+        return _complain(str(error), 2)
     except EndedError as error:
         return error.status
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+    except OutputError as error:
+        return _complain(str(error), error.status)
 
 
 def _complain(message: str, status: int) -> int:
     if message:
-        sys.stderr.write(f"{message}\n")
+        complain(f"kvmctl: {message}")
     return status
-
-
-def _flushed(status: int) -> int:
-    sys.stdout.flush()
-    return status
-
-
-def _write(text: str) -> None:
-    sys.stdout.flush()
-    data = memoryview(text.encode("utf-8", "surrogateescape"))
-    while data:
-        data = data[os.write(1, data) :]
 
 
 def _do(asked: Invocation) -> int:
     if "version" in asked.flags:
         import kvm
 
-        _write(f"{kvm.__version__}\n")
+        write(f"{kvm.__version__}\n")
     elif asked.completion is not None:
         from kvm.cli.completion import script
 
-        _write(script(asked.completion))
-    elif "help" in asked.flags or not asked.command:
+        write(script(asked.completion))
+    elif "help" in asked.flags or asked.command == "help":
         from kvm.cli.manual import page
 
-        _write(page(asked.command))
-        return 0 if "help" in asked.flags else 2
+        write(page(str(asked.options.get("command", "")) if asked.command == "help" else asked.command))
+    elif not asked.command:
+        from kvm.cli.manual import USAGE
+
+        complain(USAGE, end="")
+        return 2
     else:
         return _command(asked)
     return 0
@@ -85,7 +77,7 @@ def _command(asked: Invocation) -> int:
     if may_be_quick(asked) and not (asked.output == "table" and _prints_xml(asked)):
         try:
             with Quick(asked) as quick:
-                _print(asked, quick.value(), told_apart=False)
+                _print(quick.rendered(_rendered))
         except NotQuickError:
             return _on_hosts(asked)
         return 0
@@ -101,27 +93,32 @@ def _prints_xml(asked: Invocation) -> bool:
 def _on_hosts(asked: Invocation) -> int:
     from kvm.cli import calls, hosts
 
-    found, told_apart = hosts.targets(asked)
+    found, with_names = hosts.targets(asked)
     names = [target.name for target in found]
-    if "dry-run" in asked.flags:
-        return _dry_run(asked, names)
-    _confirm(asked, names)
     takes_terminal = calls.wants_terminal(asked) or asked.command.endswith("edit")
-    if told_apart and len(found) > 1 and takes_terminal:
+    calls.check(asked)
+    if calls.streams(asked) and asked.output == "raw" and with_names:
+        raise UsageError(f"{asked.command} -o raw is for one host; without -o raw each event has its host")
+    if takes_terminal and len(found) > 1:
         raise UsageError(f"{asked.command} takes the terminal, so it is for one host")
-    answers = _Answers(told_apart=told_apart)
+    if "dry-run" in asked.flags:
+        return _dry_run(asked, found)
+    _confirm(asked, names)
+    answers = _Answers(asked, names, with_names=with_names)
     with Asked(by_exception):  # a terminal that shows nothing of a password shows again what is typed
-        calls.prepare(asked)
+        calls.read_files(asked, len(found))
+        calls.ask_for_secrets(asked)
         if takes_terminal:
             answers.take(names[0], hosts.on_one(found[0], lambda _, hypervisor: _value(hypervisor, asked)))
     try:
         if not takes_terminal:
             _on_all(asked, found, answers)
     except EndedError:
-        if answers.are_there:  # what jobs have come to is told in any case
-            answers.printed(asked, names)
+        answers.complain_of_unanswered()
+        if answers.are_there:  # the values of those that have answered, and what jobs have come to
+            answers.printed()
         raise
-    return answers.printed(asked, names)
+    return answers.printed()
 
 
 def _on_all(asked: Invocation, found: list[Target], answers: _Answers) -> None:
@@ -129,76 +126,120 @@ def _on_all(asked: Invocation, found: list[Target], answers: _Answers) -> None:
     from kvm.cli import calls, hosts, progress
 
     takes = calls.watched(asked)
-    work = hosts.Calls(found, jobs="cancel" in takes)
+    timeout = calls.default_timeout(asked) if asked.timeout is None and len(found) > 1 else asked.timeout
+    work = hosts.Calls(found, jobs="cancel" in takes, timeout=timeout)
     names = [target.name for target in found]
     is_verbose = calls.is_verbose(asked)
     with progress.shown(asked.title, names, verbose=is_verbose) if "progress" in takes else progress.Shown() as shown:
         answers.complain = shown.print
         watches = {name: calls.Watch(takes, name, shown, work.cancelled) for name in names}
-        for name, answer in work.run(lambda target, hypervisor: _value(hypervisor, asked, watches[target.name])):
+
+        def call(target: Target, hypervisor: Hypervisor) -> object:
+            host = target.name if answers.with_names else ""
+            return _value(hypervisor, asked, watches[target.name], host)
+
+        for name, answer in work.run(call):
             is_job = takes and watches[name].has_begun
             if is_job or not work.cancelled.is_set():  # how a job has ended is to be told in any case
                 answers.take(name, answer)
 
 
 class _Answers:
-    """What the hosts have answered; who has failed is told at once."""
+    """The values of the hosts; their errors are printed at once. An error of one host leaves the others' values."""
 
-    def __init__(self, *, told_apart: bool) -> None:
-        self._told_apart = told_apart
+    def __init__(self, asked: Invocation, names: list[str], *, with_names: bool) -> None:
+        self.with_names = with_names
+        self._asked = asked
         self._status = 0
+        self._names = names
+        self._unanswered = dict.fromkeys(names)
         self._values: dict[str, object] = {}
-        self.complain: Callable[[str], object] = lambda line: sys.stderr.write(f"{line}\n")
+        self._are_printed = False
+        self.complain: Callable[[str], object] = complain
 
     def take(self, name: str, value: object) -> None:
         """Take the value of a host, or its exception."""
-        from kvm.errors import KvmError
-        from unix.errors import UnixError
+        from kvm.cli import calls
 
-        if isinstance(value, BrokenPipeError) or (
-            isinstance(value, Exception) and not isinstance(value, KvmError | UnixError | OSError)
-        ):
+        if isinstance(value, OutputError | UsageError):
             raise value
-        who = name if self._told_apart else "kvmctl"
+        self._unanswered.pop(name, None)
         if isinstance(value, Exception):
-            self._status = 1
-            self.complain(f"{who}: {_said(value)}")
+            self._fail(name, value)
         elif isinstance(value, _Ended):
             self._status = max(self._status, value.status)
-            for line in value.said.splitlines():
-                self.complain(f"{who}: {line}")
+            self._are_printed = self._are_printed or not value.values
+            for line in value.message.splitlines():
+                self._complain(name, line)
             self._values.update((name, each) for each in value.values)
         else:
+            for comment in calls.comments(value) if self._asked.output != "raw" else ():
+                self._complain(name, f"warning: {comment}")
             self._values[name] = value
+
+    def _fail(self, name: str, error: Exception) -> None:
+        from kvm.cli.messages import of_error
+
+        self._status = 1
+        self._complain(name, of_error(error))
+
+    def _complain(self, name: str, line: str) -> None:
+        self.complain(f"{name if self.with_names else 'kvmctl'}: {line}")
+
+    def complain_of_unanswered(self) -> None:
+        """Name the hosts whose answers will not come any more, where there are several."""
+        if self._unanswered and self.with_names:
+            complain(f"kvmctl: interrupted; no answer from {', '.join(self._unanswered)}")
 
     @property
     def are_there(self) -> bool:
         return bool(self._values)
 
-    def printed(self, asked: Invocation, names: list[str]) -> int:
+    def printed(self) -> int:
         """Print the values, in the order of the hosts; the exit status."""
-        values = {name: self._values[name] for name in names if name in self._values}
+        asked = self._asked
+        values = {name: self._values[name] for name in self._names if name in self._values}
         if asked.output == "raw":
             for name, value in values.items():
-                self._status = max(self._status, _print_raw(value, name if self._told_apart else ""))
-        elif self._told_apart:
-            if values or asked.output != "table":
-                _print(asked, values, told_apart=True)
-        elif values:
-            _print(asked, next(iter(values.values())), told_apart=False)
+                self._status = max(self._status, _print_raw(value, name if self.with_names else ""))
+        elif (rendered := self._rendered(values)) is not None:
+            _print(rendered)
         return self._status
+
+    def _rendered(self, values: dict[str, object]) -> str | bytes | None:
+        """The values as they are printed; one that cannot be (it is nested too deeply, say) fails its host alone."""
+        try:
+            return self._rendering(values)
+        except Exception:  # noqa: BLE001  # it is looked for below
+            for name in list(values):
+                try:
+                    self._rendering({name: values[name]})
+                except Exception as error:  # noqa: BLE001  # an error of one host is its answer
+                    self._fail(name, error)
+                    del values[name]
+        return self._rendering(values)
+
+    def _rendering(self, values: dict[str, object]) -> str | bytes | None:
+        """The values as they are printed; None if there is nothing to print."""
+        is_empty_object = self.with_names and self._asked.output != "table" and not self._are_printed
+        if not values and not is_empty_object:
+            return None
+        if self.with_names:
+            return _rendered(self._asked, values, with_names=True)
+        return _rendered(self._asked, next(iter(values.values())), with_names=False)
 
 
 class _Ended:
-    """A command that has ended: 1 if it failed, what it has said, and its value unless that is printed already."""
+    """A command that has ended: 1 if it failed, its messages, and its value unless that is printed already."""
 
-    def __init__(self, return_code: int, said: str = "", *values: object) -> None:
+    def __init__(self, return_code: int, message: str = "", *values: object) -> None:
         self.status = int(return_code != 0)
-        self.said = said
+        self.message = message
         self.values = values
 
 
-def _value(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = None) -> object:
+def _value(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = None, host: str = "") -> object:
+    """The value of a command on one hypervisor. `host` is its name if the output has names."""
     from kvm.cli import calls
 
     if asked.command == "qemu-img":
@@ -206,7 +247,9 @@ def _value(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = None
 
         return _Ended(*images.answer(hypervisor, asked, watch))
     calls.begin(hypervisor, asked)
-    if calls.wants_terminal(asked) or calls.streams(hypervisor, asked):
+    if calls.wants_terminal(asked):
+        return _Ended(calls.interactive(hypervisor, asked))
+    if calls.streams(asked) and not host:
         return _Ended(calls.interactive(hypervisor, asked))
     if asked.output == "raw" and asked.command != "screenshot":
         return calls.raw(hypervisor, asked)
@@ -214,17 +257,21 @@ def _value(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = None
         return _succeeded(asked, calls.raw(hypervisor, asked))
     value = calls.value_of(hypervisor, asked, watch)
     if hasattr(value, "__next__"):
-        return _Ended(_stream(asked, value))
+        return _Ended(_stream(asked, value, host))
     return value
 
 
-def _stream(asked: Invocation, values: object) -> int:
-    """Print values as they come, each on a line."""
+def _stream(asked: Invocation, values: object, host: str) -> int:
+    """Print values as they come, each on a line, with the name of its host if there are several."""
     from kvm.cli import render
 
     for value in values:  # type: ignore[attr-defined]
-        shown = render.plain(value) if asked.output == "table" else None
-        _write(f"{render.cell(shown)}\n" if shown else render.to_json(value, on_one_line=True))
+        shown = render.plain(value)
+        if asked.output == "table":
+            write_styled(f"{render.cell(host)}: {render.cell(shown)}\n" if host else f"{render.cell(shown)}\n")
+            continue
+        named = {"host": host, **shown} if host else shown
+        write_styled(render.to_json(named, on_one_line=True) if asked.output == "json" else render.document(named))
     return 0
 
 
@@ -240,66 +287,72 @@ def _succeeded(asked: Invocation, result: object) -> object:
     return result
 
 
-def _said(error: BaseException) -> str:
-    """An error on one line, with what became known of it later."""
-    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-    told = (said or type(error).__name__, *getattr(error, "__notes__", ()))
-    return " ".join("; ".join(told).split())
-
-
 def _print_raw(value: object, name: str) -> int:
-    """What virsh has printed, where it prints it, and whether it failed."""
+    """Print what virsh has printed, where it prints it; 1 if it failed."""
     from typing import cast
 
     from unix.result import Result
 
     status, stdout, stderr = cast(Result, value)
     prefix = f"{name}: " if name else ""
-    _write("".join(f"{prefix}{line}" for line in stdout.splitlines(keepends=True)))
-    sys.stderr.write("".join(f"{prefix}{line}" for line in stderr.splitlines(keepends=True)))
+    write("".join(f"{prefix}{line}" for line in stdout.splitlines(keepends=True)))
+    complain("".join(f"{prefix}{line}" for line in stderr.splitlines(keepends=True)), end="")
     return int(not status)
 
 
-def _print(asked: Invocation, value: object, *, told_apart: bool) -> None:
+def _rendered(asked: Invocation, value: object, *, with_names: bool) -> str | bytes:
+    """A value in the format that was asked for. With `with_names` it is a mapping from hosts to values."""
     from kvm.cli import render
 
     if asked.output == "json":
-        _write(render.to_json(value))
-    elif asked.output == "yaml":
-        _write(render.to_yaml(value))
-    elif asked.options.get("name") is True and isinstance(value, dict) and not told_apart:
-        _write("".join(f"{name}\n" for name in value))  # names and nothing else, as virsh has them
-    elif asked.options.get("plain") and isinstance(value, bytes):
-        os.write(1, value)
+        return render.to_json(value)
+    if asked.output == "yaml":
+        return render.to_yaml(value)
+    if asked.options.get("name") is True and isinstance(value, dict) and not with_names:
+        return "".join(f"{name}\n" for name in value)  # names and nothing else, as virsh has them
+    if asked.options.get("plain") and isinstance(value, bytes):
+        return value
+    return render.Styled(render.to_table(value, render.Screen.of_stdout(), host=with_names))
+
+
+def _print(rendered: str | bytes) -> None:
+    from kvm.cli.render import Styled
+
+    if isinstance(rendered, bytes):
+        write_bytes(rendered)
+    elif isinstance(rendered, Styled):
+        write_styled(rendered)
     else:
-        _write(render.to_table(value, render.Screen.of_stdout(), host=told_apart))
+        write(rendered)
 
 
-def _dry_run(asked: Invocation, names: list[str]) -> int:
+def _dry_run(asked: Invocation, found: list[Target]) -> int:
     """Print the commands, for a shell to read, with secrets masked."""
     import shlex
 
-    from kvm.cli.calls import command_line, command_words
+    from kvm.cli.calls import command_line, command_words, read_files
     from kvm.redaction import masked_words
 
-    words = command_line(asked)
-    own = 0 if asked.command == "qemu-img" else len(words) - len(command_words(asked))  # virsh's own options
-    line = shlex.join([*masked_words(words[:own]), *masked_words(words[own:])])
-    for name in names:
-        _write(f"{name}: {line}\n" if name else f"{line}\n")
+    lines = []
+    for target in found:
+        words = command_line(asked, target.uri)
+        own = 0 if asked.command == "qemu-img" else len(words) - len(command_words(asked))  # virsh's own options
+        line = shlex.join([*masked_words(words[:own]), *masked_words(words[own:])])
+        lines.append(f"{target.name}: {line}\n" if target.name else f"{line}\n")
+    read_files(asked, len(found))  # one that is missing is an error here as well
+    write("".join(lines))
     return 0
 
 
 def _confirm(asked: Invocation, names: list[str]) -> None:
-    """Ask before something is destroyed on several hosts. `UsageError` if nobody says yes."""
+    """Ask before something is destroyed on several hosts. `UsageError` if the answer is not yes."""
     from kvm.cli.calls import is_destructive
 
     if len(names) < 2 or "yes" in asked.flags or not is_destructive(asked):
         return
     what = f"{asked.title} on {len(names)} hosts"
     if not sys.stdin.isatty():
-        raise UsageError(f"{what} is to be confirmed: --yes")
-    sys.stderr.write(f"{what} ({', '.join(names)})? [y/N] ")
-    sys.stderr.flush()
+        raise UsageError(f"refusing to run {what} without confirmation; pass --yes")
+    complain(f"{what} ({', '.join(names)})? [y/N] ", end="")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError(f"{what} was not confirmed, so nothing was done")

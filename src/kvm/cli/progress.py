@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
+from kvm.cli.output import complain
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -47,7 +49,7 @@ class Shown:
 
     def print(self, line: str) -> None:
         """A line on standard error that is about something else."""
-        sys.stderr.write(f"{line}\n")
+        complain(line)
 
 
 class Lines(Shown):
@@ -80,7 +82,9 @@ class Bars(Shown):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        self._labels = labels
+        from unix.errors import printable
+
+        self._labels = {name: printable(label) for name, label in labels.items()}
         self._beginning = threading.Lock()
         self._progress: Progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
@@ -108,7 +112,9 @@ class Bars(Shown):
         return told
 
     def print(self, line: str) -> None:
+        from unix.errors import printable
+
         if self._progress.live.is_started:
-            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         else:
             super().print(line)

@@ -17,7 +17,7 @@ from kvm.virsh.environment import AT_THE_PROMPT, EVERY_VIRSH
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     from kvm.virsh.command import Command
@@ -36,7 +36,7 @@ class NotQuickError(Exception):
 
 def may_be_quick(asked: Invocation) -> bool:
     """Whether the short way is worth a try."""
-    is_here = not asked.hosts and asked.inventory is None and asked.group is None
+    is_here = not (asked.hosts or asked.inventories or asked.groups or asked.ssh_config)
     uri = _uri(asked)
     knows_daemon = "/session" not in uri if uri else os.geteuid() == 0  # a session's daemon takes over an environment
     names_domain = isinstance(asked.options.get("domain"), str) and not str(asked.options["domain"]).isdecimal()
@@ -44,7 +44,8 @@ def may_be_quick(asked: Invocation) -> bool:
         is_here
         and knows_daemon
         and asked.output != "raw"
-        and "dry-run" not in asked.flags
+        and asked.timeout is None
+        and not {"dry-run", "yaml"} & asked.flags
         and reader_of(asked.command) is not None
         and ("domain" not in asked.options or names_domain)
     )
@@ -141,11 +142,19 @@ class Quick:
         setattr(self, method_of(self._asked.command)[0], getattr(home, name)(self))
         try:
             value = value_of(self, self._asked)  # type: ignore[arg-type]
-        except KvmError as error:
+        except (KvmError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
             raise NotQuickError from error
         os.close(self._in)  # virsh ends while its value is printed
         self._in = -1
         return value
+
+    def rendered(self, render: Callable[..., str | bytes]) -> str | bytes:
+        """The value as `render` writes it."""
+        value = self.value()
+        try:
+            return render(self._asked, value, with_names=False)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            raise NotQuickError from error
 
     def call(self, plan: Plan[T]) -> T:
         """Carry out what a method has described."""
@@ -187,7 +196,7 @@ class Quick:
             self._read(poll)
             for reply in self._conversation.replies():
                 result = manners.judged(commands[len(results)].name, *reply, reads=True)
-                if not result.status:
+                if not result.status or result.stderr:
                     raise NotQuickError
                 results.append(result)
         return tuple(results)

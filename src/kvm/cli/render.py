@@ -102,8 +102,7 @@ def to_table(value: object, screen: Screen, *, host: bool = False) -> str:
     if host:
         return _of_hosts(cast(Mapping[str, object], value), screen)
     if is_result(value):
-        said = cast(Any, value).stdout.strip("\n")
-        return f"{said}\n" if said else ""
+        return _text_of(value, screen)
     if isinstance(value, Mapping):
         return _of_mapping(value, screen)
     if isinstance(value, list | tuple):
@@ -111,6 +110,27 @@ def to_table(value: object, screen: Screen, *, host: bool = False) -> str:
             return _grid(_columns(value), [dict(each) for each in value], screen)
         return "".join(_tree(each, "") if _is_nested(each) else f"{cell(each)}\n" for each in value)
     return _state(cell(value), screen) + "\n"
+
+
+def document(value: object) -> str:
+    """A value as one of several documents of YAML."""
+    return f"---\n{to_yaml(value)}"
+
+
+class Styled(str):
+    """A text for people: what is not ours in it is printable already, and it may have colours."""
+
+    __slots__ = ()
+
+
+def _text_of(result: object, screen: Screen) -> str:
+    """What an action has printed: exactly, or on a terminal such that it can do nothing there."""
+    text = cast(Any, result).stdout.strip("\n")
+    if screen.width is not None:
+        from unix.errors import printable
+
+        text = printable(text)
+    return f"{text}\n" if text else ""
 
 
 def cell(value: object) -> str:

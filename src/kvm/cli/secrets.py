@@ -6,20 +6,23 @@ import sys
 from collections.abc import Mapping
 
 from kvm.cli.arguments import UsageError
+from kvm.cli.calls import content
 
 
 def password(prompt: str) -> str:
     """A password: typed twice on the terminal, or the first line of standard input."""
     if not sys.stdin.isatty():
-        line = sys.stdin.readline().rstrip("\n")
+        line = content("-").partition(b"\n")[0].decode("utf-8", "surrogateescape")
         if not line:
             raise UsageError("there is no password on standard input")
         return line
     import getpass
 
-    typed = getpass.getpass(prompt)
-    if typed != getpass.getpass("The same again: "):
-        raise UsageError("these were two different passwords")
+    from unix.errors import printable
+
+    typed = getpass.getpass(printable(prompt))
+    if typed != getpass.getpass("Repeat password: "):
+        raise UsageError("the passwords do not match")
     return typed
 
 
@@ -31,13 +34,11 @@ def secret_value(options: Mapping[str, object]) -> bytes:
     if (encoded := options.get("base64")) is not None:
         return _decoded(str(encoded).encode(), "--base64")
     if (file := options.get("file")) is not None:
-        from kvm.cli.calls import content
-
         found = content(str(file))
         return found if options.get("plain") else _decoded(found, str(file))
     if sys.stdin.isatty():
         return password("Value of the secret: ").encode()
-    return sys.stdin.buffer.read()
+    return content("-")
 
 
 def _decoded(encoded: bytes, where: str) -> bytes:

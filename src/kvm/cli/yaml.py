@@ -31,14 +31,28 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), ["t", "f"])
 
 
+_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""What PyYAML reads as line breaks but writes as it is where nothing quotes it."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = '"' if _BREAKS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def dump(value: object) -> str:
     """`value`, of plain types, as YAML."""
     return str(yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=120))
 
 
-def load(text: str) -> object:
-    """The value that YAML stands for."""
+def load(text: str, where: str) -> object:
+    """The value that YAML stands for. `UsageError` if it is not YAML; `where` is what the message calls it."""
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise UsageError(f"this is no YAML: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{where} is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{where} is not YAML: {' '.join(str(error).split())}") from error

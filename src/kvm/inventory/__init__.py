@@ -10,7 +10,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kvm.errors import InvalidArgumentError
 from kvm.inventory import _ansible, _ssh_config, _toml
@@ -18,7 +18,18 @@ from kvm.inventory._model import Connecting, File, Format, Inventory, InventoryE
 
 T = TypeVar("T")
 
-__all__ = ["Connecting", "Format", "Inventory", "InventoryError", "Path", "Settings", "merged", "narrowed", "read"]
+__all__ = [
+    "Connecting",
+    "Format",
+    "Inventory",
+    "InventoryError",
+    "Path",
+    "Settings",
+    "connect_arguments",
+    "merged",
+    "narrowed",
+    "read",
+]
 
 
 def read(path: Path, format: Format | None = None) -> Inventory:
@@ -73,6 +84,22 @@ def _format(name: str, text: str) -> Format:
     if any(re.match(r"\s*(Host|Match|Include)[\s=]", line, re.IGNORECASE) for line in lines):
         return "ssh"
     return "ini"
+
+
+def connect_arguments(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with which `unix.Remote.connect` reaches the host `name`.
+
+    A user or a port that is written with the host overrides another setting: it is the most specific.
+    """
+    from unix.ssh import Address
+
+    arguments = {key: value for key, value in settings.items() if key not in ("uri", "connection", "connect_timeout")}
+    arguments.setdefault("host", name)
+    address = Address.parse(arguments["host"])
+    for key in ("username", "port"):
+        if getattr(address, key) is not None:
+            arguments.pop(key, None)
+    return {**arguments, "timeout": settings.get("connect_timeout", 10)}
 
 
 def merged(inventories: Mapping[str, Inventory]) -> Inventory:

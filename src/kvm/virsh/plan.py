@@ -45,7 +45,6 @@ def acting(command: Command, *, check: bool) -> Plan[Result]:
         return Result(1, "", f"error: {error}\n")
     (result,) = yield (command,)
     if check:
-    if check:
         checked(command, result)
     else:
         _log_comments(command, result)

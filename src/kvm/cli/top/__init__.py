@@ -22,8 +22,12 @@ def run(asked: Invocation) -> int:
     settings = Settings.of(asked)
     if asked.output == "raw":
         raise UsageError("top has no raw text: it is not virsh's")
+    if "yaml" in asked.flags:
+        raise UsageError("--yaml is for commands that edit; top has -o yaml")
     if "dry-run" in asked.flags:
         raise UsageError("top only reads, so there is nothing that would be done")
+    if asked.timeout is not None:
+        raise UsageError("top asks again and again, and has no --timeout; a host that is silent says so in its line")
     found, told_apart = targets(asked)
     if not found:
         raise UsageError("there are no hosts to look at")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 from kvm.cli.hosts import Target
+from kvm.cli.output import complain, write
 from kvm.cli.top.board import Board, Line, summaries
 from kvm.cli.top.look import Look
 from kvm.cli.top.rates import Host, Row, Sample, Summary, chosen, in_order
@@ -55,8 +53,7 @@ class Rounds:
                     self._told.add(name)
             self._changed.notify()
         if error is not None and is_new:
-            with suppress(OSError, AttributeError):  # there may be nowhere to complain
-                self._complain(name, error)
+            self._complain(name, error)
 
     def next(self) -> tuple[list[Summary], list[Row]]:
         """The next round: when all have answered that did so before, or, if one does not, a little later."""
@@ -83,10 +80,10 @@ class Rounds:
 def batch(found: Sequence[Target], settings: Settings, output: str, *, told_apart: bool) -> int:
     """Print rounds, as many as there are to be; the exit status."""
 
-    def complain(name: str, error: str) -> None:
-        sys.stderr.write(f"{name if told_apart else 'kvmctl'}: {error}\n")
+    def complain_of(name: str, error: str) -> None:
+        complain(f"{name if told_apart else 'kvmctl'}: {error}")
 
-    rounds = Rounds([target.name for target in found], settings, complain)
+    rounds = Rounds([target.name for target in found], settings, complain_of)
     status, number = 0, 0
     with Watch(found, Look, rounds.tell, settings.delay):
         while settings.count is None or number < settings.count:
@@ -95,17 +92,17 @@ def batch(found: Sequence[Target], settings: Settings, output: str, *, told_apar
             rows = in_order(rows, settings.sort, backwards=settings.backwards)
             status = max(status, int(any(host.error is not None for host in hosts)))
             number += 1
-            _write(_written(hosts, rows, settings, output, told_apart=told_apart))
+            write(_written(hosts, rows, settings, output, told_apart=told_apart))
     return status
 
 
 def _written(hosts: list[Summary], rows: list[Row], settings: Settings, output: str, *, told_apart: bool) -> str:
     if output == "table":
         return _text(hosts, rows, settings, told_apart=told_apart)
-    from kvm.cli.render import to_json, to_yaml
+    from kvm.cli.render import document, to_json
 
     value = as_value(hosts, rows, told_apart=told_apart)
-    return to_json(value, on_one_line=True) if output == "json" else f"---\n{to_yaml(value)}"
+    return to_json(value, on_one_line=True) if output == "json" else document(value)
 
 
 def as_value(hosts: Sequence[Summary], rows: Sequence[Row], *, told_apart: bool) -> Mapping[str, object]:
@@ -133,9 +130,3 @@ def _text(hosts: list[Summary], rows: list[Row], settings: Settings, *, told_apa
 
 def _bare(line: Line) -> str:
     return "".join(text for text, _ in line).rstrip()
-
-
-def _write(text: str) -> None:
-    data = memoryview(text.encode("utf-8", "surrogateescape"))
-    while data:
-        data = data[os.write(1, data) :]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from kvm.cli.arguments import Invocation, UsageError
+from kvm.cli.messages import of_error
 from kvm.cli.top.rates import SORTS
+from unix.errors import printable
 
 
 @dataclass(frozen=True)
@@ -56,5 +58,5 @@ def _seconds(text: str) -> float:
 
 
 def said(error: BaseException) -> str:
-    """An error in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error in one line, safe to show."""
+    return printable(of_error(error))

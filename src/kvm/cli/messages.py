@@ -1,0 +1,48 @@
+"""Errors -> messages on one line, with the advice that fits a command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+
+_ADVICE = (
+    (r"; or connect with host_key='accept-new'", ""),
+    (r"; a password goes with password=\.\.\.", "; a password goes into an inventory (-i)"),
+    (r": give that as password=\.\.\.", ", which goes into an inventory (-i)"),
+    (r"named '([0-9]+)' \(an id is given as an int\)", r"with the id or the name '\1'"),
+    (r"\b([a-z]\w*)=True\b", lambda match: f"--{match[1].replace('_', '-')}"),
+)
+"""Advice of the library that is Python, and what it is here."""
+
+_LONGEST = 2000
+"""The characters that a message may have; of a longer one the middle is left out."""
+
+
+def of_error(error: BaseException) -> str:
+    """The message of an error, with the notes that were added to it later."""
+    from kvm.errors import KvmError
+    from unix.errors import UnixError
+
+    if isinstance(error, KvmError | UnixError):
+        message = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, RecursionError):
+        message = "a value is nested too deeply"
+    elif isinstance(error, MemoryError):
+        message = "there is not enough memory for a value"
+    else:
+        message = _unexpected(error)
+    for pattern, replacement in _ADVICE:
+        message = re.sub(pattern, replacement, message)
+    parts = (message or type(error).__name__, *getattr(error, "__notes__", ()))
+    line = " ".join("; ".join(parts).split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+
+
+def _unexpected(error: BaseException) -> str:
+    """What to say of an error that should not happen: enough to report it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return f"unexpected {type(error).__name__}{place}: {error}; please report this"

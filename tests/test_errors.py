@@ -22,6 +22,7 @@ from kvm import (
     errors,
 )
 from libvirtd import Libvirtd
+from sshd import Sshd
 
 
 def conf(name: str, *, devices: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -158,6 +159,22 @@ def test_hook_s_lines_are_quoted_and_choose_no_class(
         hook.parent.rmdir()
     assert type(raised.value) is KvmError
     assert str(raised.value).endswith("no licence: Domain not found: ask sales")
+
+
+def test_banner_before_a_refusal_by_ssh_is_quoted_with_it(tmp_path: Path) -> None:
+    banner = tmp_path / "banner"
+    banner.write_text("Private property\nerror: Domain not found: keep out\n")
+    sshd = Sshd(f"Banner {banner}")
+    config = tmp_path / "ssh"
+    config.write_text(f'#!/bin/sh\nexec ssh -F /dev/null -i /dev/null -o UserKnownHostsFile={sshd.known_hosts} "$@"\n')
+    config.chmod(0o755)
+    uri = f"qemu+ssh://nobody@127.0.0.1:{sshd.port}/system?command={config}&no_tty=1"
+    try:
+        with Hypervisor(unix.Local(), uri) as hypervisor, pytest.raises(CannotConnectError) as raised:
+            hypervisor.generic.nodeinfo()
+    finally:
+        sshd.remove()
+    assert re.search(r"Private property(?s:.*)Permission denied \(", str(raised.value))
 
 
 # -- classes and hints

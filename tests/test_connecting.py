@@ -171,7 +171,7 @@ def test_stopped_ssh_accepts_commands_no_longer_than_the_timeout(gate: Sshd) -> 
 @pytest.mark.parametrize("stream", ["", ">&2"])
 def test_endless_login_ends_at_the_timeout(gate: Sshd, tmp_path: Path, stream: str) -> None:
     key = key_with(gate, tmp_path, f"yes welcome {stream}")
-    with pytest.raises(unix.ConnectError, match=r"no answer within 1\.5 s|its login prints more than 8 MiB"):
+    with pytest.raises(unix.ConnectError, match=r"did not run a command within 1\.5 s|prints more than 8 MiB"):
         gate.connect(key_filename=key, timeout=1.5)
 
 
@@ -215,6 +215,16 @@ def test_bashrc_that_becomes_zsh_runs_commands(gate: Sshd) -> None:
             assert host.run(["printf", "%s,", "a b", "$x", "*"]).stdout == "a b,$x,*,"
             assert host.run(["cat"], input="line\n" * 3).stdout == "line\n" * 3
             assert not host.execute("no-such-command").status
+    finally:
+        (gate.home / "users" / "tbash" / ".bashrc").unlink()
+
+
+@system_only
+def test_bashrc_that_becomes_another_program_is_suspected(gate: Sshd) -> None:
+    (gate.home / "users" / "tbash" / ".bashrc").write_text("exec fish\n")
+    try:
+        with pytest.raises(unix.ConnectError, match=r"did not run a command within 2 s\. Do its scripts"):
+            gate.connect(username="tbash", timeout=2)
     finally:
         (gate.home / "users" / "tbash" / ".bashrc").unlink()
 

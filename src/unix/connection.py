@@ -99,7 +99,10 @@ class Connection:
                 _skip_to(script.printed(mark), [self._master.stdout], deadline, {})
                 self.facts = script.facts(_line(self._master.stdout, deadline, {}))
             except _TimeIsUpError:
-                reason = ssh.no_answer(destination, self._ssh_said(), askpass.unanswered() if askpass else ())
+                if os.path.exists(self._socket):  # ssh makes it when it is authenticated
+                    reason = ssh.no_shell(destination)
+                else:
+                    reason = ssh.no_answer(destination, self._ssh_said(), askpass.unanswered() if askpass else ())
                 self.close()
                 raise reason from None
             except _EndlessError as error:

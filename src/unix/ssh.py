@@ -282,6 +282,15 @@ def no_answer(destination: Destination, said: Sequence[str], questions: Sequence
     return ConnectError(f"cannot connect to {destination}: no answer within {destination.timeout:g} s{last}{asked}")
 
 
+def no_shell(destination: Destination) -> ConnectError:
+    """Return the error when the login has not run what it was sent in time."""
+    return ConnectError(
+        f"cannot connect to {destination}: ssh is connected, but the login did not run a command within "
+        f"{destination.timeout:g} s. Do its scripts (such as .bashrc) print without end, ask something, or start "
+        "another program where there is no terminal?"
+    )
+
+
 def refusal(destination: Destination, said: Sequence[str], questions: Sequence[str] = ()) -> ConnectError:
     """Return the error when ssh has ended: why, as it `said`, the `questions` without an answer, and what to do."""
     if any("Host key verification failed" in line for line in said):

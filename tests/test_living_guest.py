@@ -376,13 +376,18 @@ def test_a_cpu_comes_and_the_guest_stops_using_it(tiny: Tiny) -> None:
 
 
 def test_an_address_that_nobody_else_can_use_is_none() -> None:
-    def told(*addresses: str) -> dict[str, Any]:
+    def told(*addresses: str, mac: str | None = MAC) -> dict[str, Any]:
         of_card = [{"type": "ipv6" if ":" in each else "ipv4", "address": each, "prefix": 8} for each in addresses]
-        return {"lo": {"hwaddr": None, "addresses": of_card}}
+        return {"lo": {"hwaddr": mac, "addresses": of_card}}
 
-    assert booting.reachable({}) is None
-    assert booting.reachable(told("127.0.0.1", "::1", "fe80::1", "fe80::1%eth0", "169.254.7.7")) is None
-    assert booting.reachable(told("fe80::1", "2001:db8::7")) == "2001:db8::7"
+    assert booting.reachable({}, {MAC}) is None
+    useless = told(
+        "127.0.0.1", "::1", "fe80::1", "fe80::1%eth0", "169.254.7.7", "0.0.0.0", "::", "224.0.0.9", "ff02::1"
+    )
+    assert booting.reachable(useless, {MAC}) is None
+    assert booting.reachable(told("fe80::1", "2001:db8::7"), {MAC}) == "2001:db8::7"
+    assert booting.reachable(told("192.0.2.7", mac=None), {MAC}) is None
+    assert booting.reachable(told("192.0.2.7", mac=MAC.upper()), {MAC}) == "192.0.2.7"
 
 
 def test_the_guest_tells_the_addresses_that_it_has(tiny: Tiny) -> None:

@@ -14,7 +14,7 @@ from kvm.virsh.built_xml import cloning, creating_over, has_markup, refuse_in_te
 from kvm.virsh.command import Command, failure
 from kvm.virsh.jobs import Cancel, Copy, Job
 from kvm.virsh.jobs import Progress as JobProgress
-from kvm.virsh.plan import Lookup, Plan, after, checked, completing, each_left
+from kvm.virsh.plan import ATTEMPTS, Lookup, Plan, after, checked, completing, each_left
 from kvm.virsh.transfer import Download, Progress, Source, Target, Upload
 from unix.result import Result
 
@@ -380,19 +380,26 @@ _Reading = tuple[str, str]
 
 def _listing(pool: str, options: Mapping[str, object]) -> Plan[dict[str, ListedVolume]]:
     table_of = Command("vol-list", {"pool": pool})
-    for _ in range(3):
+    details = bool(options.get("details"))
+    listed: dict[str, ListedVolume] = {}
+    unclear: dict[str, str] = {}
+    for _ in range(ATTEMPTS):
         (result,) = yield Lookup((table_of,))
         shown = [table.decoded(table.shown(row)) for row in text.lines(checked(table_of, result).stdout)[2:]]
+        if unclear and not unclear.keys() & set(shown):  # these volumes have gone in between
+            return listed
         if any(table.NOT_SHOWN in row for row in shown):
-            return (yield from _completed(pool, shown, details=bool(options.get("details"))))
+            return (yield from _completed(pool, shown, details=details))
         rows = [_readings(row) for row in shown]
         infos = yield from _asked(pool, dict.fromkeys(name for row in rows for name, _ in row))
         found = [[reading for reading in row if reading[0] in infos] for row in rows]
-        listed = {row[0][0]: row[0][1] for row in found if len(row) == 1}
-        if len(listed) == len(rows):  # otherwise one has gone in between
-            details = bool(options.get("details"))
-            return {name: _row(path, infos[name], details=details) for name, path in listed.items()}
-    strange = [row[0][0] for row in rows if row[0][0] not in listed]
+        certain = [row[0] for row in found if len(row) == 1]
+        listed = {name: _row(path, infos[name], details=details) for name, path in certain}
+        if len(listed) == len(rows):
+            return listed
+        is_clear = [len(row) == 1 for row in found]
+        unclear = {line: row[0][0] for line, row, clear in zip(shown, rows, is_clear, strict=True) if not clear}
+    strange = [*unclear.values()]
     raise UnreadableOutputError(f"cannot tell the names of these volumes from virsh's list of {pool!r}: {strange}")
 
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar, cast
 
 from kvm import table, text, xml
-from kvm.errors import ChangedMeanwhileError, NotFoundError, UnreadableOutputError
+from kvm.errors import ChangedMeanwhileError, InvalidStateError, KvmError, NotFoundError, UnreadableOutputError
 from kvm.values import Outcome
 from kvm.virsh import manners
 from kvm.virsh.command import Command, concealed, failure
@@ -24,6 +24,10 @@ V = TypeVar("V")
 Plan = Generator[tuple[Command, ...], tuple[Result, ...], T]
 
 
+ATTEMPTS = 10
+"""How often all objects are listed, if one of them goes each time before it was asked about."""
+
+
 class Lookup(tuple[Command, ...]):
     """Commands whose results decide what is asked next; what was asked later must not come in between."""
 
@@ -33,6 +37,23 @@ def reading(command: Command, parse: Callable[[str], T]) -> Plan[T]:
     command = yield from resolved(command)
     (result,) = yield (command,)
     return parse(checked(command, result).stdout)
+
+
+def reading_all(command: Command, parse: Callable[[str], T]) -> Plan[T]:
+    """Read what a command prints of all objects; read it again if it fails because one of them has gone meanwhile."""
+    for _ in range(ATTEMPTS):
+        (result,) = yield (command,)
+        if not is_gone(command, result):
+            break
+    return parse(checked(command, result).stdout)
+
+
+def is_gone(command: Command, result: Result) -> bool:
+    """Return whether a command about many objects has failed, or may have, because one of them has gone or stopped."""
+    if result.status:
+        return False
+    error = failure(command.words(), result)
+    return isinstance(error, NotFoundError | InvalidStateError) or type(error) is KvmError  # in some other language
 
 
 def acting(command: Command, *, check: bool) -> Plan[Result]:
@@ -66,12 +87,16 @@ def after(before: Plan[None], plan: Plan[T]) -> Plan[T]:
 
 def listing(rows: Command, names: Command, shape: type[T]) -> Plan[dict[str, T]]:
     """A table by name, as TypedDicts `shape`; `names` is the command that prints the exact names, a line each."""
-    for _ in range(3):
+    listed: dict[str, T] = {}
+    for _ in range(ATTEMPTS):
         printed, exact = yield (rows, names)
+        if is_gone(rows, printed):
+            continue
         wanted = text.lines(checked(names, exact).stdout)
         listed = table.by_name(shape, checked(rows, printed).stdout, wanted)
         if listed.keys() == set(wanted):  # otherwise one came or went in between
             break
+    checked(rows, printed)
     return listed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,11 +28,22 @@ def networks(conf: Mapping[str, Any]) -> dict[str, set[str]]:
     return found
 
 
-def reachable(told: Mapping[str, InterfaceAddresses]) -> str | None:
-    """An address that others than the guest and its neighbours on a link can use."""
-    for card in told.values():
-        for each in card["addresses"]:
-            address = ipaddress.ip_address(each["address"].partition("%")[0])
-            if not address.is_loopback and not address.is_link_local:
-                return each["address"]
+def macs(conf: Mapping[str, Any]) -> set[str]:
+    """Return the hardware addresses of a domain's interfaces, in lower case."""
+    cards = conf.get("devices", {}).get("interface", [])
+    return {card["mac"]["@address"].lower() for card in cards if "mac" in card}
+
+
+def reachable(addresses: Mapping[str, InterfaceAddresses], macs: Collection[str]) -> str | None:
+    """Return an address of an interface with one of `macs` that others than the guest and its neighbours can use.
+
+    The guest has interfaces of its own as well, such as bridges of containers; nobody else reaches these.
+    """
+    for card in addresses.values():
+        if (card["hwaddr"] or "").lower() in macs:
+            for each in card["addresses"]:
+                address = ipaddress.ip_address(each["address"].partition("%")[0])
+                is_special = address.is_loopback or address.is_link_local or address.is_multicast
+                if not is_special and not address.is_unspecified:
+                    return each["address"]
     return None

@@ -39,6 +39,8 @@ from kvm.groups.domain.monitor import Monitor
 from kvm.groups.domain.saving import JobInfo, _job
 from kvm.groups.network import DhcpLease, _leases
 from kvm.values import MAX_DIGITS, Quantity
+from kvm.virsh.command import Command, failure
+from kvm.virsh.plan import acting, checked
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -409,11 +411,12 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         Returns when it runs, and its guest has yet to boot. With ``wait='agent'`` it returns when the guest's agent is
         there, which libvirt tells at once; `AgentError`, and nothing is started, if the domain has no channel for one.
         With ``wait='address'`` when the guest has an address, the last line of the Result's `stdout`: one that its
-        agent tells, not that of a loopback nor a link-local one, or one that a network of libvirt's has leased to it
-        since then. libvirt tells nobody of these, so they are looked for twice a second.
+        agent tells of an interface in the domain's configuration, and that others can reach (no loopback, no link-local
+        one), or one that a network of libvirt's has leased to it since then. libvirt reports neither as an event, so
+        they are polled twice a second.
 
-        `CommandTimeoutError` after `timeout` seconds, and `InvalidStateError` at once if the domain stops meanwhile.
-        Both say that it was started; after the first it runs on.
+        `CommandTimeoutError` after `timeout` seconds, and `InvalidStateError` at once if the domain stops or is paused
+        meanwhile. Both say that it was started; after the first it runs on.
         """
         if wait is None:
             return self._act("start", domain=domain, **options)
@@ -441,19 +444,26 @@ class DomainEvents(Lifecycle, Monitor, Devices):
     def stop(self, domain: str | int, timeout: float = 30, force: bool = False, *, mode: str | None = None) -> Result:
         """Ask a domain to shut down, as `shutdown` does, and wait until it has. virsh: ``shutdown``, ``destroy``.
 
-        If it has not after `timeout` seconds, it is destroyed with `force`, and otherwise a `CommandTimeoutError`. The
-        Result's `stdout` says which it was. `mode` as with `shutdown`. `InvalidStateError` if it does not run. Not for
-        domains of a ``test:`` hypervisor, whose events are not heard.
+        If it has not after `timeout` seconds, it is destroyed with `force`, and otherwise a `CommandTimeoutError`. With
+        `force` it is destroyed at once if it cannot be asked: if it is paused, or its agent does not answer. The
+        Result's `stdout` says which it was. `mode` as with `shutdown`. `InvalidStateError` if it does not run, or if it
+        is paused, without `force`. Not for domains of a ``test:`` hypervisor, whose events are not heard.
         """
         timeout = units.seconds("virsh shutdown: timeout", timeout)
+        why = f"it has not shut down within {timeout:g} s"
         with self.event(domain, event="lifecycle", timeout=timeout) as events:
-            asked = self.shutdown(domain, **({"mode": mode} if mode else {}))
-            if not asked.status:
-                return asked
-            if any(event.details["event"] == "Stopped" for event in events):
-                return Result(0, f"Domain {str(domain)!r} was shut down\n", "")
-            if not force:
-                return self._late(f"shutdown: {domain} has not shut down within {timeout:g} s")
+            command = Command("shutdown", {"domain": domain, "mode": mode}, reads=False)
+            asked = self._caller.call(acting(command, check=False))
+            if asked.status:
+                if any(event.details["event"] == "Stopped" for event in events):
+                    return Result(0, f"Domain {str(domain)!r} was shut down\n", "")
+                if not force:
+                    return self._late(f"shutdown: {domain} has not shut down within {timeout:g} s")
+            else:
+                refusal = failure(command.words(), asked)
+                if not force or isinstance(refusal, ConnectionError | TimeoutError) or self._is_inactive(domain):
+                    return checked(command, asked) if self._caller.check else asked
+                why = f"it could not be asked to shut down ({refusal})"
         try:
             ended = self.destroy(domain)
         except (ConnectionError, TimeoutError):
@@ -462,8 +472,7 @@ class DomainEvents(Lifecycle, Monitor, Devices):
             if not self._is_inactive(domain):
                 raise
             return Result(0, f"Domain {str(domain)!r} was shut down\n", "")  # at the last moment
-        said = f"Domain {str(domain)!r} was destroyed: it has not shut down within {timeout:g} s\n"
-        return Result(0, said, "") if ended.status else ended
+        return Result(0, f"Domain {str(domain)!r} was destroyed: {why}\n", "") if ended.status else ended
 
     def _await_guest(
         self,
@@ -485,6 +494,11 @@ class DomainEvents(Lifecycle, Monitor, Devices):
             if event and event.kind == "lifecycle" and event.details["event"] in ("Stopped", "Crashed"):
                 how = event.details.get("detail", event.details["event"]).lower()
                 return self._failed(InvalidStateError, f"start: {domain} was started, and has stopped again: {how}")
+            if event and event.kind == "lifecycle" and event.details["event"] in ("Suspended", "PMSuspended"):
+                state = self.state(domain)
+                if state in ("paused", "pmsuspended"):
+                    message = f"start: {domain} was started, and is {state}, so that its guest does not boot: resume it"
+                    return self._failed(InvalidStateError, message)
             if time.monotonic() >= deadline:
                 what = "its guest agent" if wait == "agent" else "an address of its guest"
                 return self._late(f"start: {domain} was started, but {what} was not there within {timeout:g} s")
@@ -496,7 +510,7 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         """An address that the guest has now, if it is not from what was `leased` before."""
         if booting.has_agent(conf):
             with _no_answer_yet():
-                if found := booting.reachable(self.ifaddr(domain, source="agent")):
+                if found := booting.reachable(self.ifaddr(domain, source="agent"), booting.macs(conf)):
                     return found
         return next((lease["address"] for lease in self._leases(conf) if lease not in leased), None)
 

@@ -11,7 +11,7 @@ from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
-from kvm.virsh.plan import Plan, checked, resolved
+from kvm.virsh.plan import ATTEMPTS, Plan, checked, is_gone, reading_all, resolved
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -138,7 +138,9 @@ class Monitor(Group):
         `list_shutoff`, `list_other`. ``nowait=True`` leaves out what would have to be waited for, ``enforce=True``
         fails if the hypervisor does not have what is asked for.
         """
-        return self._read("domstats", text.stats, **{**options, **({"domain": list(domains)} if domains else {})})
+        if domains:
+            return self._read("domstats", text.stats, domain=list(domains), **options)
+        return self._caller.call(reading_all(Command("domstats", options), text.stats))
 
     def uuid(self, domain: str | int) -> str:
         """The UUID of the domain with a name or id. virsh: ``domuuid``."""
@@ -216,20 +218,27 @@ def _without_uuid(domain: ListedDomain) -> ListedDomain:
 def _from_table(
     rows_of: Command, names: Command, options: Mapping[str, object], exact: Result | None
 ) -> Plan[dict[str, ListedDomain]]:
-    for _ in range(3):
+    for _ in range(ATTEMPTS):
         if exact is None:
             rows, exact = yield (rows_of, names)
         else:
             (rows,) = yield (rows_of,)
         uuids = {name: uuid for uuid, _, name in text.domains(checked(names, exact).stdout)}
+        if is_gone(rows_of, rows):
+            exact = None
+            continue
         listed = _listed(checked(rows_of, rows).stdout, uuids)
         if listed.keys() >= uuids.keys():  # otherwise virsh has left out one whose state it could not get
             break
         exact = None
+    checked(rows_of, rows)
     hidden = [name for name, domain in listed.items() if table.NOT_SHOWN in domain.get("title", "")]
     titles = tuple(Command("desc", {"domain": uuids.get(name, name), "title": True}) for name in hidden)
     for name, command, result in zip(hidden, titles, (yield titles) if titles else (), strict=True):
-        listed[name]["title"] = text.line(checked(command, result).stdout)
+        if is_gone(command, result):
+            del listed[name]
+        else:
+            listed[name]["title"] = text.line(checked(command, result).stdout)
     if options.get("uuid"):
         for name in listed.keys() & uuids.keys():
             listed[name]["uuid"] = uuids[name]

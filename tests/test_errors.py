@@ -12,6 +12,7 @@ import pytest
 import kvm
 import unix
 from kvm import (
+    AgentError,
     CannotConnectError,
     ConnectionLostError,
     Hypervisor,
@@ -87,6 +88,20 @@ def test_texts_of_virsh_have_their_classes() -> None:
         ("error: Failed to start domain 'x'\nerror: internal error: a\nerror: Domain not found: b\n", KvmError),
         ("error: Failed to start domain 'x'\nerror: internal error: a\nDomain not found: b\n", KvmError),
         ("error: Failed to start domain 'x'\nerror: Interner Fehler: a\nerror: access denied\n", KvmError),
+        (
+            (
+                "error: internal error: unable to execute QEMU agent command 'a': it could not be done\n"
+                "error: Domain not found: b\n"
+            ),
+            AgentError,
+        ),
+        (
+            (
+                "error: Failed to start domain 'x'\n"
+                "error: Failed to connect socket to '/run/libvirt/virtlogd-sock': No such file or directory\n"
+            ),
+            KvmError,
+        ),
         ("error: internal error: a\nerror: Disconnected from qemu:///system due to end of file\n", KvmError),
         ("error: failed to get domain 'x'\nerror: Domain nicht gefunden: x\nerror: access denied\n", NotFoundError),
         (

@@ -179,7 +179,7 @@ _BEGINNINGS: dict[type[KvmError], tuple[str, ...]] = {
         r"Failed to get (disk|interface) information|Failed to extract interface information or no interfaces",
         r"No graphical display|Failed to get VNC port|no hostname found",
         r"operation failed: no storage pools were found on host",
-        r"([Cc]annot|[Ff]ailed to|[Uu]nable to) .*: No such file or directory\Z",
+        r"([Cc]annot|[Ff]ailed to|[Uu]nable to) (?!connect ).*: No such file or directory\Z",
     ),
     AlreadyExistsError: (
         r"operation failed: .*'.*' (already exists|is already defined|already in use)",
@@ -291,21 +291,25 @@ _PREFIX = r"(error: )+"
 _LOG = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: \d+: \w+ : "
 """Begins a line of libvirt's log, which goes to standard error where the environment asks for it."""
 
-_BY_VIRSH = r"[Ff]ailed\b|[Uu]nable to |[Cc]ould not |[Cc]annot |unexpected problem |.* could not be |The host was not "
+_BY_VIRSH = r"[Ff]ailed\b|[Uu]nable to |[Cc]ould not |[Cc]annot |unexpected problem |Domain '.*' could not be |The host was not "
 """Begins a line of virsh's own that is followed by libvirt's message. libvirt's that begin like that quote nobody."""
 
 _NEWS = r"(Disconnected from|Reconnected to) "
 """Begins what another thread of virsh reports of the connection, which can come between the lines of an error."""
 
-_HINTS = {
-    r"authentication required: ": "put the credentials into libvirt's auth.conf: /etc/libvirt/auth.conf, "
-    "~/.config/libvirt/auth.conf of the user that runs virsh, or the file that LIBVIRT_AUTH_FILE or the URI's "
-    "?authfile= names; see https://libvirt.org/auth.html",
+_HINTS_ON_CONNECTING = {
     r"(Failed to connect socket to '.*': Permission denied|authentication unavailable)": "connect as root or as a "
     "member of the group libvirt",
     r"(Failed to connect socket to|unable to connect to server at) ": "is the URI right, and is libvirtd "
     "(or virtqemud) running there?",
     r"(no connection driver available|internal error: Unable to parse URI)": "is the URI right?",
+}
+"""What can be done about messages that begin like this, when virsh could not connect to the hypervisor."""
+
+_HINTS = {
+    r"authentication required: ": "put the credentials into libvirt's auth.conf: /etc/libvirt/auth.conf, "
+    "~/.config/libvirt/auth.conf of the user that runs virsh, or the file that LIBVIRT_AUTH_FILE or the URI's "
+    "?authfile= names; see https://libvirt.org/auth.html",
     r"(Guest agent is not responding|argument unsupported: QEMU guest agent is not configured)": "is qemu-guest-agent "
     "running in the guest, and has the domain its channel?",
     r"Unable to encode message payload": "libvirt takes at most 4 MiB in one text",
@@ -340,7 +344,9 @@ def from_stderr(command: Sequence[str], stderr: str, return_code: int | None) ->
     reason = ": ".join(messages or lines or ["virsh failed without an error message"])
     is_alone = len(messages) < 2 and kind is not CannotConnectError
     message = f"virsh {' '.join([*command[:1], *(_objects(command, reason) if is_alone else ())])}: {reason}"
-    hints = [hint for pattern, hint in _HINTS.items() for line in deciding if re.match(pattern, line)]
+    is_connecting = bool(deciding) and deciding[0].startswith("failed to connect to the hypervisor")
+    table = {**_HINTS, **(_HINTS_ON_CONNECTING if is_connecting else {})}
+    hints = [hint for pattern, hint in table.items() for line in deciding if re.match(pattern, line)]
     if hints:
         message = f"{message} ({hints[0]})"
     return kind(message, command=command, stderr=stderr, return_code=return_code)

@@ -12,7 +12,6 @@ import os
 import re
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 from unix.errors import UnixError
@@ -28,13 +27,12 @@ _UNKNOWN_AT_ONCE = 3
 _AT_ONCE = 6
 """Further ones through the same gate, or to the same address."""
 
-
 _UNKNOWN = "-"
 """Stands for the gate of a connection that begins without a look at where it leads."""
 
 
 class _Startups:
-    """The connections of this program that are beginning, by what they lead to first."""
+    """The connections of this program that are beginning: a token for each, and what it leads to first."""
 
     def __init__(self) -> None:
         self.clear()
@@ -42,28 +40,20 @@ class _Startups:
     def clear(self) -> None:
         """Forget all: in a forked child they are the parent's."""
         self._changed = threading.Condition()
-        self._by_gate: Counter[str] = Counter()
+        self._gates: dict[object, str] = {}
 
-    def begin(self) -> str:
-        """Begin with a connection if there are few; otherwise return nothing."""
+    def begin(self, token: object, gate: str, most: int, timeout: float) -> bool:
+        """Begin with one to `gate` once there are less than `most`; return whether there were within `timeout` s."""
         with self._changed:
-            if self._by_gate[_UNKNOWN] >= _UNKNOWN_AT_ONCE:
-                return ""
-            self._by_gate[_UNKNOWN] += 1
-            return _UNKNOWN
-
-    def begin_at(self, gate: str, timeout: float) -> bool:
-        """Begin with a connection to `gate` once there are few; return whether that was so within `timeout` seconds."""
-        with self._changed:
-            is_free = self._changed.wait_for(lambda: self._by_gate[gate] < _AT_ONCE, max(timeout, 0))
-            self._by_gate[gate] += is_free
+            is_free = self._changed.wait_for(lambda: [*self._gates.values()].count(gate) < most, max(timeout, 0))
+            if is_free:
+                self._gates[token] = gate
             return is_free
 
-    def end(self, gate: str) -> None:
-        """Note that a connection has begun, or failed."""
+    def end(self, token: object) -> None:
+        """Note that a connection has begun, or failed, or never came so far."""
         with self._changed:
-            self._by_gate[gate] -= 1
-            self._by_gate = +self._by_gate  # without those that are 0
+            self._gates.pop(token, None)
             self._changed.notify_all()
 
 
@@ -73,13 +63,15 @@ _startups = _Startups()
 @contextlib.contextmanager
 def startup(destination: Destination, deadline: float) -> Iterator[None]:
     """Wait until one more connection may begin, which it does in the block; `ConnectError` at the `deadline`."""
-    gate = _startups.begin() or _gate(destination)
-    if gate != _UNKNOWN and not _startups.begin_at(gate, deadline - time.monotonic()):
-        raise no_answer(destination, [f"too many other connections to {gate} are still beginning\r"])
-    try:
+    token = object()
+    try:  # so that a Ctrl-C leaves no token
+        if not _startups.begin(token, _UNKNOWN, _UNKNOWN_AT_ONCE, 0):
+            gate = _gate(destination)
+            if not _startups.begin(token, gate, _AT_ONCE, deadline - time.monotonic()):
+                raise no_answer(destination, [f"too many other connections to {gate} are still beginning\r"])
         yield
     finally:
-        _startups.end(gate)
+        _startups.end(token)
 
 
 def _gate(destination: Destination) -> str:

@@ -100,7 +100,7 @@ def test_a_running_guest_is_changed_from_afar_and_seen_from_here(ways: Ways) -> 
     assert set(here.iothreadinfo()) == {3}
     there.iothreaddel(3)
     assert here.iothreadinfo() == {}
-    there.migrate_setspeed(10)
+    there.migrate_setspeed("10 MiB/s")
     there.migrate_setmaxdowntime(500)
     assert (here.migrate_getspeed(), here.migrate_getmaxdowntime()) == (there.migrate_getspeed(), 500 * 10**6)
     there.blkthreshold("vda", 4096)

@@ -198,7 +198,7 @@ def test_freepages_of_the_test_driver(test_driver: Hypervisor) -> None:
 
     every = [4096, 8192, 2 * MIB, 1024 * MIB]
     assert sizes(test_driver.generic.freepages(all=True)) == {0: every, 1: every}
-    assert sizes(test_driver.generic.freepages(all=True, pagesize=4)) == {0: [4096], 1: [4096]}
+    assert sizes(test_driver.generic.freepages(all=True, pagesize=4096)) == {0: [4096], 1: [4096]}
     assert sizes(test_driver.generic.freepages(cellno=1, pagesize="2M")) == {1: [2 * MIB]}
     with pytest.raises(InvalidArgumentError, match="missing cellno argument"):
         test_driver.generic.freepages()
@@ -413,10 +413,10 @@ def test_nodesuspend_is_refused_before_anything_happens(test_driver: Hypervisor)
 def test_allocpages_sets_the_pool_of_huge_pages(hypervisor: Hypervisor) -> None:
     pool = Path("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages")
     there = int(pool.read_text())
-    assert hypervisor.generic.allocpages(2048, there, cellno=0)
+    assert hypervisor.generic.allocpages(2 * MIB, there, cellno=0)
     assert int(pool.read_text()) == there
     with pytest.raises(kvm.KvmError):
-        hypervisor.generic.allocpages(3, 1)
+        hypervisor.generic.allocpages(3 * 1024, 1)
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ def test_allocpages_sets_the_pool_of_huge_pages(hypervisor: Hypervisor) -> None:
         ("node_memory_tune", ()),
         ("node_memory_tune", (100,)),
         ("nodesuspend", ("mem", 60)),
-        ("allocpages", (2048, 1)),
+        ("allocpages", (2 * MIB, 1)),
         ("cpu_compare", (SIMPLE,)),
         ("hypervisor_cpu_compare", (SIMPLE,)),
     ],

@@ -583,7 +583,7 @@ def test_a_busy_guest_appears_takes_its_cpu_and_vanishes(libvirtd: Libvirtd, ter
                 assert batch.stdout
                 for line in batch.stdout:  # how much is used, and how fast, is known once QEMU has been at work
                     (guest,), (host,) = json.loads(line)["guests"], json.loads(line)["hosts"]
-                    if guest["rss"] and guest["cpu"] and guest["cpu"] > 5:
+                    if guest["rss"] and guest["read"] is not None and guest["cpu"] and guest["cpu"] > 5:
                         break
                 batch.terminate()
             assert guest["cpu"] < 250

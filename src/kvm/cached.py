@@ -17,7 +17,7 @@ class cached_property(Generic[T]):  # noqa: N801  # named as what it stands for
 
     def __init__(self, function: Callable[[Any], T]) -> None:
         self.__doc__ = function.__doc__
-        self._function = function
+        self.func = function
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -29,5 +29,5 @@ class cached_property(Generic[T]):  # noqa: N801  # named as what it stands for
     def __get__(self, instance: object, owner: type) -> Self | T:
         if instance is None:
             return self
-        value: T = vars(instance).setdefault(self._name, self._function(instance))  # setdefault is atomic
+        value: T = vars(instance).setdefault(self._name, self.func(instance))  # setdefault is atomic
         return value

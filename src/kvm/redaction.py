@@ -27,7 +27,7 @@ _COMMANDS = {"qemu-agent-command", "qemu-monitor-command"}
 
 _STRING = r'"(?P<secret>(?:[^"\\]|\\.)*)"?'
 _IN_TEXT = (
-    r"[A-Za-z][\w+.-]*://[^/\s:@?#]*:(?P<secret>[^/\s@]+)@",
+    r"(?<![\w+.-])[A-Za-z][\w+.-]*://[^/\s:@?#]*:(?P<secret>[^/\s@]+)@",
     r"[?&]passw(?:or)?d=(?P<secret>[^&\s'\"]+)",
     r"\bpasswd\\?[\"']?\s*[=:]\s*(?P<quote>\\?[\"'])(?P<secret>.*?)(?:(?P=quote)|$)",
     r"@passwd[\"']\s*:\s*(?P<secret>b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[^,}]+)",

@@ -34,7 +34,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
-from kvm.xmlplaces import FOREIGN, PLAIN, Place, document_roots, other
+from kvm.xmlplaces import FOREIGN, PLAIN, Place, document_roots
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -122,8 +122,12 @@ def _xml_to_dict(elt: etree._Element) -> dict[str, Any]:
 def from_xml(document: str | bytes | etree._Element) -> dict[str, Any]:
     """A document as a dictionary of its root's tag: ``{'domain': {...}}``.
 
-    What libvirt's schema allows to repeat at its place is a list, also where there is one. `document` is XML as text
-    or bytes, or an lxml element. `InvalidArgumentError` if it is not well-formed, or has a DTD.
+    What libvirt's schema allows to repeat at its place is a list, also where there is one. ``#order`` names the
+    children of ``<filter>``, of ``<interconnects>`` and, where children of different names alternate, of elements that
+    are not libvirt's, in the order of the document. Comments and processing instructions are left out.
+
+    `document` is XML as text or bytes, or an lxml element. `InvalidArgumentError` if it is not well-formed, has a DTD,
+    or is nested more than 256 elements deep.
     """
     from kvm.xmlreader import read
 
@@ -367,14 +371,14 @@ def _node(found: Any) -> Node:
         return found
     from kvm.xmlreader import read
 
-    return read(_text_of(found), Place(frozenset(), {str(found.tag): _place_of(found)}, document_roots().add))
+    return read(_text_of(found), Place(frozenset(), {str(found.tag): _place_of(found)}, add=document_roots().add))
 
 
 def _place_of(element: etree._Element) -> Place:
     """The place that an element has in its document."""
     parent = element.getparent()
     place = document_roots() if parent is None else _place_of(parent)
-    return place.below.get(str(element.tag)) or other(place, str(element.tag))
+    return place.child(str(element.tag))
 
 
 def unwrapped(options: Mapping[str, object]) -> dict[str, object]:
@@ -413,7 +417,7 @@ def device(given: Document) -> bytes | str:
 def printed_device(text: str) -> Conf:
     """The device that virsh printed, as a dict of its tag."""
     devices = document_roots().below["domain"].below["devices"]
-    return _read_printed(text, Place(frozenset(), devices.below, document_roots().add))
+    return _read_printed(text, Place(frozenset(), devices.below, add=document_roots().add))
 
 
 def attribute(element: etree._Element, child: str, *names: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from xml.parsers.expat import ParserCreate
 
 from kvm import xmlreader, xmlwriter
-from kvm.xmlplaces import Place, add, names, other
+from kvm.xmlplaces import Place, add, names
 
 _TAG = re.compile(rb"""<(?:[^<>"']|"[^"]*"|'[^']*')*>""")
 _INDENTATION = re.compile(rb"\n[ \t]*\Z")
@@ -51,7 +51,7 @@ def patch(document: str, tag: str, conf: Mapping[str, Any], top: Place) -> str:
         return wanted
     text = document.encode()
     root = _root(text)
-    place = top.below.get(tag) or other(top, tag)
+    place = top.child(tag)
     changed = _Patch(text).element(root, old, new, place, "\n", {})
     return (text[: root.start] + changed + text[root.end :]).decode()
 
@@ -117,7 +117,7 @@ class _Patch:
         last = element.children[-1]
         for index, child in enumerate(element.children):
             if index in stay:
-                below = place.below.get(child.name) or other(place, child.name)
+                below = place.child(child.name)
                 parts.append(self.element(child, was[index][1], stay[index], below, line, scope))
             elif parts[-1] and not parts[-1].strip():
                 parts.pop()

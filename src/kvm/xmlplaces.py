@@ -9,30 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 _IN_ORDER = frozenset(["filter", "interconnects"])
 """Elements whose children libvirt reads as one sequence, whatever their names: the rules of a network filter and its
 references to others, and the latencies and bandwidths between NUMA nodes."""
 
+_WITH_METADATA = frozenset(["domain", "inactiveDomain", "network"])
+"""Elements in which other programs keep what is theirs."""
+
 Add: TypeAlias = "Callable[[Any, str, dict[str, Any], Place], None]"
 
 
-class Place(NamedTuple):
+class Place:
     """A place of documents; names that libvirt has in a namespace are ``{uri}local``."""
 
-    lists: frozenset[str]
-    """The children that may repeat."""
-    below: dict[str, Place]
-    """The places of children of which more is known."""
-    add: Add
-    """Adds a child to the dictionary of an element at this place."""
+    __slots__ = ("add", "below", "lists", "others")
+
+    def __init__(
+        self, lists: frozenset[str], below: dict[str, Place], *, add: Add, others: Place | None = None
+    ) -> None:
+        self.lists = lists
+        """The children that may repeat."""
+        self.below = below
+        """The places of children of which more is known."""
+        self.add = add
+        """Adds a child to the dictionary of an element at this place."""
+        self.others: Place = others or self
+        """The place of other children."""
+
+    def child(self, name: str) -> Place:
+        """The place of a child. (Readers of XML have this inline: a call takes a third longer.)"""
+        place = self.below.get(name, self.others)
+        return FOREIGN if place is UNKNOWN and ":" in name else place
 
 
 def add(content: Any, name: str, element: dict[str, Any], place: Place) -> None:
     """Add a child: in a list, if it may repeat at this place, or does."""
     if name not in element:
-        element[name] = [content] if name in place[0] else content
+        element[name] = [content] if name in place.lists else content
     elif type(found := element[name]) is list:
         found.append(content)
     else:
@@ -60,22 +75,14 @@ def names(element: dict[str, Any]) -> list[str]:
     return [name for name, content in children for _ in range(len(content) if type(content) is list else 1)]
 
 
-UNKNOWN = Place(frozenset(), {}, add)
-"""An element of libvirt's in which nothing repeats."""
-
-FOREIGN = Place(frozenset(), {}, add_alternating)
-"""An element of another program."""
-
-PLAIN = Place(frozenset(), {}, add)
+PLAIN = Place(frozenset(), {}, add=add)
 """Any element, of which nothing is to be known."""
 
+UNKNOWN = Place(frozenset(), {}, add=add)
+"""An element of libvirt's in which nothing repeats."""
 
-def other(place: Place, name: str) -> Place:
-    """The place of a child that is not among those `below` its parent's."""
-    if place is PLAIN:
-        return PLAIN
-    is_foreign = place.add is add_alternating or name == "metadata" or ":" in name
-    return FOREIGN if is_foreign else UNKNOWN
+FOREIGN = Place(frozenset(), {}, add=add_alternating)
+"""An element of another program."""
 
 
 @cache
@@ -83,11 +90,17 @@ def document_roots() -> Place:
     """The place of the roots of documents."""
     from kvm.lists_generated import PLACES, ROOTS
 
-    places = [Place(lists, {}, add) for lists, _ in PLACES]
+    places = [Place(lists, {}, add=add, others=UNKNOWN) for lists, _ in PLACES]
 
     def place(name: str, number: int) -> Place:
-        return places[number]._replace(add=add_in_order) if name in _IN_ORDER else places[number]
+        found = places[number]
+        if name in _WITH_METADATA:
+            found.below["metadata"] = FOREIGN
+        if name in _IN_ORDER:
+            return Place(found.lists, found.below, add=add_in_order, others=UNKNOWN)
+        return found
 
     for known, (_, numbers) in zip(places, PLACES, strict=True):
         known.below.update({name: place(name, number) for name, number in numbers.items()})
-    return Place(frozenset(), {name: place(name, number) for name, number in ROOTS.items()}, add_alternating)
+    roots = {name: place(name, number) for name, number in ROOTS.items()}
+    return Place(frozenset(), roots, add=add, others=FOREIGN)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
 
-from kvm.xmlplaces import Place, other
+from kvm.xmlplaces import FOREIGN, UNKNOWN, Place, add
 
 T = TypeVar("T")
 
@@ -121,7 +121,9 @@ def _together(pieces: Iterable[_Piece], place: Place) -> dict[str, Any]:
                 push(place)
                 push(leaf_name)
                 value = leaf
-                place = place[1].get(leaf_name) or other(place, leaf_name)
+                place = place.below.get(leaf_name, place.others)
+                if place is UNKNOWN and ":" in leaf_name:
+                    place = FOREIGN
                 leaf = None
                 if len(outer) >= _DEEPEST:
                     raise NotPlainError("too deep")
@@ -131,7 +133,10 @@ def _together(pieces: Iterable[_Piece], place: Place) -> dict[str, Any]:
                 leaf_text = text
                 continue
             content = attributes.copy() or True
-        place[2](content, name, value, place)
+        if name not in value and place.add is add:  # a call of `add` for each takes 5 % longer
+            value[name] = [content] if name in place.lists else content
+        else:
+            place.add(content, name, value, place)
     if outer or leaf is not None or len(value) != 1 or list in map(type, value.values()):
         raise NotPlainError("no root, or several, or no end of it")
     return value

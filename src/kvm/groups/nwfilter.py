@@ -94,7 +94,8 @@ class Nwfilter(Group):
     ) -> xml.Conf | list[xml.Node]:
         """A filter's rules, as a dict of libvirt's XML. virsh: ``nwfilter-dumpxml``.
 
-        With ``xpath='//filterref/@filter'`` a list of what that finds.
+        ``rule`` and ``filterref`` are lists, and ``#order`` has the names of both in the order in which libvirt applies
+        them: ``['uuid', 'rule', 'filterref', 'rule']``. With ``xpath='//filterref/@filter'`` a list of what that finds.
         """
         return self._read("nwfilter-dumpxml", xml.asked(xpath), nwfilter=nwfilter, **xml.unwrapped(options))
 
@@ -102,15 +103,17 @@ class Nwfilter(Group):
         """Define a filter, or change the one with its name, for running guests as well. virsh: ``nwfilter-define``.
 
         `file`: a dict of ``<filter>``, XML, an element or the path of a file on the hypervisor. ``validate=True``
-        checks it against libvirt's schema.
+        checks it against libvirt's schema. A dict without ``#order`` is written in the order that it has.
         """
         return self._act("nwfilter-define", file=xml.document("filter", file, options.get("validate")), **options)
 
     def edit(self, nwfilter: str, function: xml.Editor) -> Result:
         """Change a network filter, also where guests are under it already. virsh: ``nwfilter-edit``.
 
-        `function` is given the configuration as a dict, and changes it or returns another one, as with `define`.
-        Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        `function` is given the configuration as a dict, and changes it or returns another one, as with `define`. To add
+        or remove one of several rules with references between them, change ``#order`` as well (see `conf`); otherwise
+        `InvalidArgumentError`. Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has
+        changed it meanwhile.
         """
         read = Command("nwfilter-dumpxml", {"nwfilter": nwfilter})
         return self._edit("filter", read, "nwfilter-define", function)

@@ -518,6 +518,19 @@ def test_it_is_no_matter_who_has_started_it() -> None:
     assert subprocess.run(closed, capture_output=True, check=False, env=ENVIRONMENT, timeout=60).returncode == 1
 
 
+def test_missing_virsh_is_told_without_python() -> None:
+    done = subprocess.run(
+        [*COMMAND, "-c", TEST, "list"],
+        env={**ENVIRONMENT, "PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("not in PATH (/nowhere), add that directory\n")
+    assert "envs" not in done.stderr
+
+
 # -- Ctrl-C -------------------------------------------------------------------------------------------------------
 
 

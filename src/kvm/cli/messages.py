@@ -10,6 +10,8 @@ _ADVICE = (
     (r"; or connect with host_key='accept-new'", ""),
     (r"; a password goes with password=\.\.\.", "; a password goes into an inventory (-i)"),
     (r": give that as password=\.\.\.", ", which goes into an inventory (-i)"),
+    (r", which password=\.\.\. does not answer", ", which a password does not answer"),
+    (r"(not in PATH \(.*\)), set the control envs=\{'PATH': \.\.\.\}", r"\1, add that directory"),
     (r"named '([0-9]+)' \(an id is given as an int\)", r"with the id or the name '\1'"),
     (r"\b([a-z]\w*)=True\b", lambda match: f"--{match[1].replace('_', '-')}"),
 )

@@ -47,9 +47,6 @@ _PATIENCE = {False: 5, True: 600}
 _POLITE = 0.5
 """Seconds of waiting for room until those who do not use theirs are asked for it; at most half of the time there is."""
 
-_ALL_HELD = 1.0
-"""Seconds of waiting until it is an error that all other sessions are held by processes that may never end."""
-
 _ENDS = (signal.SIGTERM, signal.SIGKILL)
 """The signals with which the keeper ends what runs."""
 
@@ -185,13 +182,13 @@ class Connection:
         held: bool,
         named: bool,
         timeout: float | None,
-        is_last: bool = True,
+        full_after: float | None = None,
     ) -> RemoteProcess:
         """Start `words` there, once sshd allows one more session.
 
-        Raises `CannotStartError` if it can't be done there, `GoneError` if the connection had gone before. Unless it
-        `is_last` of the connections to this host, `FullError` if all sessions are held by processes that were left open
-        for their callers.
+        Raises `CannotStartError` if it can't be done there, `GoneError` if the connection had gone before, and
+        `FullError` if all sessions are still held after `full_after` seconds by processes that were left open for their
+        callers (None: never, it waits for one of them to end).
         """
         mark = secrets.token_hex(8)
         fed = stdin and not held
@@ -203,7 +200,7 @@ class Connection:
             raise CannotStartError(126, words, os.strerror(errno.E2BIG)) from OSError(errno.E2BIG, words[0])
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._starting():
-            process = RemoteProcess(self, words, mark, self._session(deadline, is_last=is_last))
+            process = RemoteProcess(self, words, mark, self._session(deadline, full_after))
             if held:
                 with self._session_ended:
                     self._held.add(process)
@@ -281,7 +278,7 @@ class Connection:
                 self._master.stdin.write(line.encode())
                 self._master.stdin.flush()
 
-    def _session(self, deadline: float | None, *, is_last: bool) -> _Session:
+    def _session(self, deadline: float | None, full_after: float | None) -> _Session:
         """Return a new session. sshd allows only so many at once (MaxSessions): it waits for the end of another one."""
         self._forget_old_messages()
         begun = time.monotonic()
@@ -303,7 +300,7 @@ class Connection:
             with self._session_ended:
                 others, held = self._sessions, [_shown(each.words) for each in self._held]
                 waited = time.monotonic() - begun
-                if not is_last and others == len(held) and waited > _ALL_HELD:
+                if full_after is not None and waited > full_after and others == len(held):
                     raise FullError(f"all {others} sessions to {self.destination} are held, by {', '.join(held)}")
                 if waited > _PATIENCE[others > 0]:
                     by = f", {len(held)} of which are held by {', '.join(held)}" if held else ""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from unix.ssh import Destination
 
 
+_FULL_AFTER = 1.0
+"""Seconds until a connection is made beside the first one, whose sessions are all held."""
+
 _FURTHER = 3
 """Connections to a host beside the first one, for what finds all of its sessions held."""
 
@@ -231,7 +234,7 @@ class Remote(FilesByCommand):
             )  # fmt: skip
             try:
                 try:
-                    return start(connection, is_last=False)
+                    return start(connection, full_after=0 if self._further else _FULL_AFTER)
                 except FullError as full:
                     return self._start_further(start, full)
             except GoneError:
@@ -248,7 +251,8 @@ class Remote(FilesByCommand):
 
         for number in range(_FURTHER):
             try:
-                return start(self._further_connection(number), is_last=number == _FURTHER - 1)
+                full_after = None if number == _FURTHER - 1 else 0
+                return start(self._further_connection(number), full_after=full_after)
             except (FullError, GoneError):
                 continue
             except ConnectError as error:

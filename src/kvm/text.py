@@ -212,10 +212,14 @@ def _layout(names: tuple[str, ...]) -> tuple[list[Callable[[str], Any]], list[in
     return [_figure(name.strip()) for name in names], [number for _, number in found], _with_lists(tree)
 
 
+_MAX_DEPTH = 50
+"""Parts of a name that become sections in sections; no name of libvirt's has more, and recursion ends."""
+
+
 def _add(tree: dict[str, Any], name: str, index: int) -> None:
     """Add the index of a figure at its place; a figure that has parts as well is their ``value``."""
     section = tree
-    *path, last = name.split(".")
+    *path, last = name.split(".", _MAX_DEPTH)
     for part in path:
         inner = section.setdefault(part, {})
         if not isinstance(inner, dict):

@@ -152,7 +152,7 @@ def test_held_sessions_are_named_where_no_other_can_be_had() -> None:
         sshd.remove()
 
 
-def test_stopped_ssh_accepts_commands_no_longer_than_the_timeout(gate: Sshd) -> None:
+def test_stopped_ssh_holds_no_command_past_its_timeout(gate: Sshd) -> None:
     with gate.connect() as host:
         master = host._connection._master  # type: ignore[union-attr]
         os.kill(master.pid, signal.SIGSTOP)

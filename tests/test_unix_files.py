@@ -167,7 +167,7 @@ def test_which_finds_programs(host: Host, tmp_path: Path) -> None:
         assert host.which("mine") == str(program)
 
 
-def test_pipe_that_nobody_writes_to_is_read_no_longer_than_the_timeout(host: Host, tmp_path: Path) -> None:
+def test_unwritten_pipe_is_read_within_the_timeout(host: Host, tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "pipe")
     with host.set_controls(timeout=0.3), pytest.raises(unix.CommandTimeoutError):
         host.read(pipe)
@@ -192,7 +192,7 @@ def test_pipe_is_read_to_its_end_within_the_timeout(host: Host, tmp_path: Path) 
     writer.join()
 
 
-def test_pipe_that_nobody_reads_is_written_no_longer_than_the_timeout(host: Host, tmp_path: Path) -> None:
+def test_unread_pipe_is_written_within_the_timeout(host: Host, tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "pipe")
     with host.set_controls(timeout=0.4), pytest.raises(unix.CommandTimeoutError):
         host.write(pipe, b"x")

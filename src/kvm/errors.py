@@ -292,7 +292,7 @@ _LOG = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: \d+: \w+ : "
 """Begins a line of libvirt's log, which goes to standard error where the environment asks for it."""
 
 _BY_VIRSH = r"[Ff]ailed\b|[Uu]nable to |[Cc]ould not |[Cc]annot |unexpected problem |Domain '.*' could not be |The host was not "
-"""Begins a line of virsh's own that is followed by libvirt's message. libvirt's that begin like that quote nobody."""
+"""Begins a line of virsh's own that is followed by libvirt's message. libvirt's messages that begin so quote no other program."""
 
 _NEWS = r"(Disconnected from|Reconnected to) "
 """Begins what another thread of virsh reports of the connection, which can come between the lines of an error."""

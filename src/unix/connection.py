@@ -329,7 +329,7 @@ class Connection:
 
 
 def _shown(words: Sequence[str]) -> str:
-    """Return what a process is, without its options, whose values are nobody else's business."""
+    """Return what a process is, without its options, whose values may be secret."""
     return " ".join([word for word in words if not word.startswith("-")])[:80]
 
 

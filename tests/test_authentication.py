@@ -20,6 +20,8 @@ from kvm import AuthenticationRequiredError, ConnectionLostError, DeniedError, H
 from libvirtd import Libvirtd
 from wire import Wire
 
+pytestmark = pytest.mark.skipif(bool(os.environ.get("VIRSH")), reason="behind another root SASL may not be installed")
+
 NAME, PASSWORD = "fred", "correct horse"
 
 GUEST: dict[str, Any] = {"@type": "qemu", "name": "guest", "memory": 32768, "os": {"type": "hvm"}}
@@ -84,7 +86,7 @@ def test_question_raises_at_once_and_gets_no_data(
     ):
         CALLS[call](hypervisor)
     assert isinstance(raised.value, DeniedError)
-    assert not [word for word in (SECRET, "net-define", "set-user", "def test_") if word.encode() in wire.sent]
+    assert not [word for word in (SECRET, "net-define", "set-user", "def test_") if wire.has_sent(word)]
 
 
 @pytest.mark.parametrize("call", ["read", "long"])
@@ -147,21 +149,30 @@ def test_kvmctl_names_auth_conf_and_leaves_its_input(daemon: Libvirtd, wire: Wir
     done = subprocess.run(words, input=SECRET, capture_output=True, text=True, env=variables, check=False, timeout=60)
     assert done.returncode == 1
     assert "auth.conf" in done.stderr
-    assert SECRET.encode() not in wire.sent
+    assert not wire.has_sent(SECRET)
 
 
 def test_session_that_lost_its_connection_gets_no_data(daemon: Libvirtd, libvirtd: Libvirtd, wire: Wire) -> None:
     wire.move(socket_of(libvirtd))
     with Hypervisor(unix.Local(timeout=30, envs=environment(daemon)), uri_of(wire)) as hypervisor:
         hypervisor.generic.uri()
+        (pool,) = hypervisor._virsh._live._pools.values()
+        ((_, session),) = pool.sessions._unused
+        assert session.is_waiting()
         wire.move(socket_of(daemon))
-        wire.sent.clear()
+        deadline = time.monotonic() + 20
+        while session.is_waiting():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert not session.has_ended
         for call in ("secret", "read"):
-            with pytest.raises((AuthenticationRequiredError, ConnectionLostError)):
+            with pytest.raises(AuthenticationRequiredError):
                 CALLS[call](hypervisor)
-        with pytest.raises(AuthenticationRequiredError):
-            CALLS["secret"](hypervisor)
-    assert SECRET.encode() not in wire.sent
+    assert not wire.has_sent(SECRET)
+
+
+GET_CPU_STATS = b"\0\0\0\xe3"
+"""The number of that call in libvirt's protocol."""
 
 
 def test_secret_in_a_pipeline_answers_no_question(daemon: Libvirtd, libvirtd: Libvirtd, wire: Wire) -> None:
@@ -172,7 +183,7 @@ def test_secret_in_a_pipeline_answers_no_question(daemon: Libvirtd, libvirtd: Li
         wire.sent.clear()
 
         def move() -> None:
-            while not wire.sent:
+            while GET_CPU_STATS not in wire.sent:
                 time.sleep(0.01)
             wire.move(socket_of(daemon))
 
@@ -191,5 +202,4 @@ def test_secret_in_a_pipeline_answers_no_question(daemon: Libvirtd, libvirtd: Li
         assert isinstance(error, ConnectionLostError)
         assert f"the outcome of {name} is unknown" in str(error)
         assert error.outcome_unknown
-    assert "libvirt asked 'Please enter your authentication name'" in str(acted[0])
-    assert SECRET.encode() not in wire.sent
+    assert not wire.has_sent(SECRET)

@@ -31,6 +31,10 @@ class Wire:
             with contextlib.suppress(OSError):  # it is closed
                 end.shutdown(socket.SHUT_RDWR)
 
+    def has_sent(self, text: str) -> bool:
+        """Whether clients have sent a text; libvirt's protocol has three zero bytes before each of some characters."""
+        return text.encode().replace(b"\0", b"") in bytes(self.sent).replace(b"\0", b"")
+
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._threads.pop(0).join()

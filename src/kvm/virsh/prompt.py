@@ -9,8 +9,8 @@ Lines are as short as can be, because readline reads its input byte by byte, wit
 is told by its place, and the token is typed once, killed, and from then on yanked, as by somebody at a keyboard.
 
 The line goes through GNU readline before virsh sees it: a TAB would complete a file name, control characters would
-edit the line. So each of them is preceded by readline's key for a literal character. Only text that is not valid
-UTF-8 cannot be typed (`carries`).
+edit the line. So a line with such characters is pasted, as a terminal does that. Only text that is not valid UTF-8
+cannot be typed (`carries`).
 
 Nothing may be written before virsh's first prompt. Until then virsh connects, and libvirt may ask for a user name or a
 password (`Conversation.question`): it would take whatever is written as the answer, and send it over the network.
@@ -49,8 +49,12 @@ _KILL, _YANK = "\x15", "\x19"
 _LITERAL = "\x16"
 """The key, of both of readline's editing modes, that takes the next character as it is."""
 
+_PASTE, _PASTED = "\x1b[200~", "\x1b[201~"
+"""What a terminal sends before and after text that is pasted: readline takes it as it is, and at once."""
+
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 _CONTROL = re.compile("[\x01-\x1f\x7f]")
+_NOT_FOR_PASTING = re.compile("[\x1b\r]")
 
 
 class Reply(NamedTuple):
@@ -87,7 +91,11 @@ def typed(words: Sequence[str]) -> str:
         domain = arguments[0].removeprefix(_DOMAIN)
         if domain != arguments[0] and _PLAIN.fullmatch(domain) and domain[0] != "-":
             arguments[0] = domain
-    return _CONTROL.sub(rf"{_LITERAL}\g<0>", " ".join(map(quoted, [command, *arguments])))
+    line = " ".join(map(quoted, [command, *arguments]))
+    if not _CONTROL.search(line):
+        return line
+    pasted = _NOT_FOR_PASTING.sub(rf"{_PASTED}{_LITERAL}\g<0>{_PASTE}", line)
+    return f"{_PASTE}{pasted}{_PASTED}"
 
 
 def new_token() -> str:

@@ -80,7 +80,7 @@ def test_question_raises_at_once_and_gets_no_data(
     daemon: Libvirtd, wire: Wire, host: unix.Host, call: str, credentials: tuple[str, ...], question: str
 ) -> None:
     with (
-        host.set_controls(envs=environment(daemon, *credentials), timeout=30),
+        host.set_controls(envs=environment(daemon, *credentials), timeout=60),
         Hypervisor(host, uri_of(wire)) as hypervisor,
         pytest.raises(AuthenticationRequiredError, match=rf"libvirt asks '.*{question}'.*auth\.conf") as raised,
     ):
@@ -93,7 +93,7 @@ def test_question_raises_at_once_and_gets_no_data(
 def test_question_of_default_connection_raises(daemon: Libvirtd, wire: Wire, host: unix.Host, call: str) -> None:
     variables = environment(daemon) | {"LIBVIRT_DEFAULT_URI": uri_of(wire)}
     with (
-        host.set_controls(envs=variables, timeout=30),
+        host.set_controls(envs=variables, timeout=60),
         Hypervisor(host) as hypervisor,
         pytest.raises(AuthenticationRequiredError, match="authentication name"),
     ):
@@ -104,7 +104,7 @@ def test_question_of_default_connection_raises(daemon: Libvirtd, wire: Wire, hos
 def test_driver_of_another_vendor_asks_in_vain(call: str) -> None:
     """ESX's asks before there is any connection; nothing listens here."""
     with (
-        Hypervisor(unix.Local(timeout=30), "esx://127.0.0.1:1/") as hypervisor,
+        Hypervisor(unix.Local(timeout=60), "esx://127.0.0.1:1/") as hypervisor,
         pytest.raises(AuthenticationRequiredError, match=r"Enter username for 127\.0\.0\.1"),
     ):
         CALLS[call](hypervisor)

@@ -683,6 +683,26 @@ def test_an_editor_changes_xml_or_values(libvirtd: Libvirtd, guest: str, tmp_pat
     assert value("-c", libvirtd.uri, "dominfo", guest)["cpus"] == 2
 
 
+def test_an_editor_is_given_all_that_libvirt_keeps(libvirtd: Libvirtd, tmp_path: Path) -> None:
+    steps = '<a:steps xmlns:a="urn:a"><a:run/><?a now?><a:wait/><!-- then --><a:run><![CDATA[<]]></a:run></a:steps>'
+    guest = f"<name>kept</name><metadata>{steps}</metadata><memory>8192</memory><os><type>hvm</type></os>"
+    assert kvmctl("-c", libvirtd.uri, "define", "-", input=f"<domain type='qemu'>{guest}</domain>").returncode == 0
+    script = tmp_path / "editor"
+    script.write_text(f"#!/bin/sh\ncp $1 {tmp_path}/seen\nsed -i 's/>1</>3</' $1\n")
+    script.chmod(0o755)
+    env = {"EDITOR": str(script), "VISUAL": ""}
+    try:
+        done = kvmctl("-c", libvirtd.uri, "edit", "kept", env=env)
+        assert done.returncode == 0, done.stderr
+        for text in ((tmp_path / "seen").read_text(), kvmctl("-c", libvirtd.uri, "dumpxml", "kept").stdout):
+            assert steps in re.sub(r">\s+<", "><", text)
+        assert value("-c", libvirtd.uri, "dominfo", "kept")["cpus"] == 3
+        script.write_text("#!/bin/sh\n")
+        assert "is as it was" in kvmctl("-c", libvirtd.uri, "edit", "kept", env=env).stdout
+    finally:
+        kvmctl("-c", libvirtd.uri, "undefine", "kept")
+
+
 def test_what_was_typed_in_vain_is_kept(libvirtd: Libvirtd, guest: str, tmp_path: Path) -> None:
     script = tmp_path / "editor"
     script.write_text('#!/bin/sh\necho "<domain>" > "$1"\n')

@@ -31,7 +31,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from kvm.errors import InvalidArgumentError, UnreadableOutputError
 from kvm.xmlplaces import FOREIGN, PLAIN, Place, document_roots
@@ -50,7 +50,15 @@ Document: TypeAlias = "Mapping[str, Any] | str | bytes | os.PathLike[str] | etre
 on the hypervisor. A str is XML if it begins with ``<``, otherwise a path. A dict with a name that libvirt does not
 know, and would ignore, is refused."""
 
-Editor: TypeAlias = "Callable[[Conf], Document | None]"
+
+class TextEditor(NamedTuple):
+    """What an ``edit`` method takes to have libvirt's own text edited, which has all that a dict leaves out."""
+
+    edit: Callable[[str], str]
+    """It is given the XML, and returns another."""
+
+
+Editor: TypeAlias = "Callable[[Conf], Document | None] | TextEditor"
 """What an ``edit`` method takes: it changes the configuration that it is given and returns None, or returns another.
 A text that is no XML is refused: no path is read."""
 
@@ -313,6 +321,11 @@ def _read_printed(text: str, top: Place) -> dict[str, Any]:
         return read(_printed(text), top)
     except InvalidArgumentError as error:
         raise UnreadableOutputError(f"virsh printed no XML: {error}") from error
+
+
+def printed_text(text: str) -> str:
+    """What virsh printed, as text that a parser reads as libvirt means it."""
+    return f"{_printed(text)}\n"
 
 
 def _printed(text: str) -> str:

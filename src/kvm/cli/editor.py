@@ -9,12 +9,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvm.cli.arguments import UsageError
 from kvm.cli.ending import Asked, EndedError
 from kvm.cli.messages import of_error
 from kvm.cli.output import complain
+
+if TYPE_CHECKING:
+    from kvm import xml
 
 T = TypeVar("T")
 
@@ -51,16 +54,17 @@ class Editor:
         else:
             complain(f"kvmctl: your changes were saved to {self._path}")
 
-    def until_done(self, edit: Callable[[Callable[[dict[str, Any]], dict[str, Any] | str]], T]) -> T:
-        """Call `edit` with the function that edits a document's values, again as long as it fails and the user agrees.
+    def until_done(self, edit: Callable[[xml.Editor], T]) -> T:
+        """Call `edit` with what edits a document, again as long as it fails and the user agrees.
 
         Each further time the user goes on with what was typed.
         """
         from kvm.errors import ChangedMeanwhileError, KvmError
+        from kvm.xml import TextEditor
 
         while True:
             try:
-                return edit(self._edit)
+                return edit(self._edit_values if self._as_yaml else TextEditor(self._edit_text))
             except (KvmError, UsageError) as error:
                 if self._path is None or not sys.stdin.isatty():
                     raise
@@ -71,8 +75,20 @@ class Editor:
                 if sys.stdin.readline().strip().lower() not in ("y", "yes"):
                     raise
 
-    def _edit(self, conf: dict[str, Any]) -> dict[str, Any] | str:
-        text = self._written(conf)
+    def _edit_values(self, conf: dict[str, Any]) -> dict[str, Any]:
+        from kvm.cli.render import plain
+        from kvm.cli.yaml import dump, load
+
+        text = dump(plain(conf))
+        typed = self._edit_text(text)
+        if typed == text:
+            return conf
+        values = load(typed, "the edited text")
+        if not isinstance(values, dict):
+            raise UsageError(f"expected a YAML mapping for <{self._tag}>, not {type(values).__name__}")
+        return values
+
+    def _edit_text(self, text: str) -> str:
         if self._path is None:
             suffix = ".yaml" if self._as_yaml else ".xml"
             handle, self._path = tempfile.mkstemp(prefix=f"kvmctl-{self._tag}-", suffix=suffix)
@@ -84,25 +100,7 @@ class Editor:
         if typed == text:
             os.unlink(self._path)
             self._path = None
-            return conf
-        if not self._as_yaml:
-            return typed
-        from kvm.cli.yaml import load
-
-        values = load(typed, "the edited text")
-        if not isinstance(values, dict):
-            raise UsageError(f"expected a YAML mapping for <{self._tag}>, not {type(values).__name__}")
-        return values
-
-    def _written(self, conf: dict[str, Any]) -> str:
-        if self._as_yaml:
-            from kvm.cli.render import plain
-            from kvm.cli.yaml import dump
-
-            return dump(plain(conf))
-        from kvm.xml import to_xml
-
-        return to_xml(self._tag, conf)
+        return typed
 
     def _run_editor(self, path: str) -> None:
         """Run the editor. Ctrl-C is for it; a signal that ends it, or this program, ends this program."""

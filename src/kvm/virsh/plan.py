@@ -149,6 +149,8 @@ def editing(
     def write(told: str, wanted: object) -> Command:
         return define(xml.revised(told, tag, wanted, validate=validate))
 
+    if isinstance(function, xml.TextEditor):
+        return revising(f"<{tag}>", read, printed, xml.printed_text, write, function.edit, alone=alone, check=check)
     return revising(f"<{tag}>", read, printed, xml.conf, write, function, alone=alone, check=check)
 
 

@@ -301,7 +301,7 @@ def test_a_disk_comes_grows_and_goes(tiny: Tiny) -> None:
     assert tiny.sees("cat /sys/block/vdb/size", str(16 * MIB // 512))
     assert domain.blkinfo(name, "vdb")["capacity"] == 16 * MIB
     (plugged,) = (each for each in tiny.devices("disk") if each["target"]["@dev"] == "vdb")
-    assert domain.detach_device(name, {"disk": plugged}, live=True).status
+    assert domain.detach_device(name, {"disk": plugged}, live=True).value == "removed"
     assert tiny.sees("ls /sys/block | grep -c vd", "1")
     assert len(tiny.devices("disk")) == 1
 
@@ -320,7 +320,7 @@ def test_a_network_card_comes_loses_its_carrier_and_goes(tiny: Tiny) -> None:
     assert domain.update_device(name, {"interface": {**plugged, "link": {"@state": "up"}}}, live=True).status
     assert tiny.sees("cat /sys/class/net/eth1/carrier", "1")
     with domain.event(name, event="device-removed", timeout=60) as events:
-        assert domain.detach_device_alias(name, "ua-card", live=True).status
+        assert domain.detach_device_alias(name, "ua-card", live=True, wait=True).value == "removed"
         assert next(events).details == {"alias": "ua-card"}
     assert tiny.run("ls /sys/class/net") == "eth0\nlo"
 

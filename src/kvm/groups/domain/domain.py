@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kvm.groups.domain.blocks import Blocks
 from kvm.groups.domain.console import Consoles
 from kvm.groups.domain.cpus import Cpus
+from kvm.groups.domain.detaching import Detaching
 from kvm.groups.domain.devices import Devices
 from kvm.groups.domain.events import DomainEvents
 from kvm.groups.domain.guest import Guest
@@ -23,7 +24,20 @@ if TYPE_CHECKING:
 
 
 class Domain(
-    DomainEvents, Consoles, Lifecycle, Monitor, Devices, Blocks, Cpus, Memory, Tuning, Labels, Signals, Saving, Guest
+    Detaching,
+    DomainEvents,
+    Consoles,
+    Lifecycle,
+    Monitor,
+    Devices,
+    Blocks,
+    Cpus,
+    Memory,
+    Tuning,
+    Labels,
+    Signals,
+    Saving,
+    Guest,
 ):
     """Domains: virtual machines, running or only defined.
 

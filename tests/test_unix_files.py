@@ -187,8 +187,10 @@ def test_pipe_is_read_to_its_end_within_the_timeout(host: Host, tmp_path: Path) 
         assert host.read("/proc/self/stat")
         with pytest.raises(FileNotFoundError):
             host.read(tmp_path / "none")
+        opened = len(os.listdir("/proc/self/fd"))
         with pytest.raises(IsADirectoryError):
             host.read(tmp_path)
+        assert len(os.listdir("/proc/self/fd")) == opened
     writer.join()
 
 

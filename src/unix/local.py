@@ -15,6 +15,7 @@ from unix.errors import CommandTimeoutError, UnixError, UserError
 from unix.host import Host, Path
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pwd import struct_passwd
 
     from unix.process import Process
@@ -187,7 +188,7 @@ def _read_within(path: Path, limit: float) -> bytes:
     """Return what comes from a file that may be a pipe to which nothing is written, within `limit` seconds."""
     deadline = time.monotonic() + limit
     pieces: list[bytes] = []
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
         poll = select.poll()
         poll.register(file, select.POLLIN)
         while poll.poll(max(deadline - time.monotonic(), 0) * 1000):
@@ -204,26 +205,30 @@ def _write_within(path: bytes, content: bytes, limit: float) -> None:
     """Write to a file that may be a pipe which is not read, within `limit` seconds."""
     deadline = time.monotonic() + limit
     left = memoryview(content)
-    while (descriptor := _opened_to_write(path)) is None and time.monotonic() < deadline:
+    while (file := _opened_to_write(path)) is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    if descriptor is not None:
-        with open(descriptor, "wb", buffering=0) as file:
+    if file is not None:
+        with file:
             poll = select.poll()
             poll.register(file, select.POLLOUT)
             while left and poll.poll(max(deadline - time.monotonic(), 0) * 1000):
                 left = left[file.write(left) or 0 :]
-    if left or descriptor is None:
+    if left or file is None:
         raise CommandTimeoutError(["write", os.fsdecode(path)], limit)
 
 
-def _opened_to_write(path: bytes) -> int | None:
+def _opened_to_write(path: bytes) -> FileIO | None:
     """Open a file to write to it, without waiting; None for a pipe that is not open for reading."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open(path, "wb", buffering=0, opener=_without_waiting)
     except OSError as error:
         if error.errno == errno.ENXIO and stat.S_ISFIFO(os.stat(path).st_mode):
             return None
         raise
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _user(name: str) -> struct_passwd:

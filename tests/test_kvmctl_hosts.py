@@ -297,6 +297,13 @@ def test_a_comment_on_a_success_is_in_the_result_and_the_log(
     assert warnings[0].startswith("virsh undefine: Storage volume 'sda'")
 
 
+def test_raw_text_of_several_hosts_has_the_host_on_each_line(inventories: tuple[str, str]) -> None:
+    done = kvmctl("-i", inventories[0], "-g", "odd", "dumpxml", "test", "-o", "raw")
+    assert done.returncode == 0
+    lines = done.stdout.split("\n")
+    assert {line.partition(": ")[0] for line in lines if line} == {"ka", "kc"}
+
+
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
@@ -326,3 +333,11 @@ def test_events_of_several_hosts_carry_the_host(
     else:
         assert sorted(line.partition(": ")[0] for line in printed.splitlines()) == ["left", "right"]
         assert printed.count(unmanaged) == 2
+
+
+def test_a_list_of_events_is_a_value_of_each_host(inventories: tuple[str, str]) -> None:
+    words = ["-i", inventories[0], "-H", "ka", "-H", "kb"]
+    listed = value(*words, "net-event", "--list")
+    assert listed["ka"] == listed["kb"]
+    assert "lifecycle" in listed["ka"]
+    assert "lifecycle" in kvmctl("-c", TEST, "event", "--list").stdout.split()

@@ -132,6 +132,8 @@ def test_messages_of_kvmctl_have_no_control_characters(evil: str, tmp_path: Path
     folder = tmp_path / "a\x1b]0;b\x07"
     folder.mkdir()
     (folder / "hosts.toml").write_text("[hosts\n")
+    (tmp_path / "two\nlines").write_text("[web\n")
+    assert kvmctl("-i", f"{tmp_path}/two\nlines", "list").stderr.count("\n") == 1
     for words in (["-c", evil, "domstate", "\x1b[2J"], ["-i", str(folder / "hosts.toml"), "list"], ["\x1b[31m"]):
         done = kvmctl(*words)
         assert "\\x1b" in done.stderr

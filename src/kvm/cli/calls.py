@@ -374,7 +374,7 @@ def value_of(hypervisor: Hypervisor, asked: Invocation, watch: Watch | None = No
 
         with Editor(asked.command, as_yaml="yaml" in asked.flags) as editor:
             return editor.until_done(lambda function: method(function=function, **options))
-    if asked.command.endswith("event"):
+    if asked.command.endswith("event") and "list" not in options:
         options = {"loop": False, **options}  # as virsh: the first one, unless there is --loop
     return method(**options, **(watch.keywords(hypervisor, asked.command, options) if watch else {}))
 
@@ -412,9 +412,8 @@ def interactive(hypervisor: Hypervisor, asked: Invocation) -> int:
 
 
 def streams(asked: Invocation) -> bool:
-    """Whether the command prints text as things happen, which goes on to standard output as it comes."""
-    is_text = asked.output == "raw" or (asked.output == "table" and bool({"list", "timestamp"} & asked.options.keys()))
-    return asked.command in _STREAMING and is_text
+    """Whether virsh itself is to print its text as things happen."""
+    return asked.command in _STREAMING and asked.output == "raw"
 
 
 def comments(value: object) -> list[str]:

@@ -39,7 +39,7 @@ def run(words: list[str]) -> int:
 
 def _complain(message: str, status: int) -> int:
     if message:
-        complain(f"kvmctl: {message}")
+        complain(f"kvmctl: {' '.join(message.split())}")
     return status
 
 
@@ -295,9 +295,15 @@ def _print_raw(value: object, name: str) -> int:
 
     status, stdout, stderr = cast(Result, value)
     prefix = f"{name}: " if name else ""
-    write("".join(f"{prefix}{line}" for line in stdout.splitlines(keepends=True)))
-    complain("".join(f"{prefix}{line}" for line in stderr.splitlines(keepends=True)), end="")
+    write(_prefixed(stdout, prefix))
+    complain(_prefixed(stderr, prefix), end="")
     return int(not status)
+
+
+def _prefixed(text: str, prefix: str) -> str:
+    """`text` with a prefix before each line. A line ends with a newline and with nothing else."""
+    lines = text.split("\n")
+    return "\n".join([*(f"{prefix}{line}" for line in lines[:-1]), f"{prefix}{lines[-1]}" if lines[-1] else ""])
 
 
 def _rendered(asked: Invocation, value: object, *, with_names: bool) -> str | bytes:

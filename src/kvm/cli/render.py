@@ -265,7 +265,8 @@ def _is_rows(value: Mapping[Any, Any]) -> bool:
 
 
 def _indented(text: str) -> str:
-    return "".join(f"  {line}" for line in text.splitlines(keepends=True))
+    lines = text.removesuffix("\n").split("\n")
+    return "".join(f"  {line}\n" for line in lines)
 
 
 def _tree(value: Any, indent: str) -> str:

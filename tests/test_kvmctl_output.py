@@ -252,8 +252,9 @@ def test_a_signal_during_an_edit_ends_the_editor_as_well(
 ) -> None:
     env = editor(tmp_path, f"echo $$ > {tmp_path}/pid", "exec sleep 600")
     process = subprocess.Popen(
-        [*COMMAND, "-c", libvirtd.uri, "edit", guest], env={**ENVIRONMENT, **env}, stderr=subprocess.PIPE, text=True
-    )
+        [*COMMAND, "-c", libvirtd.uri, "edit", guest], env={**ENVIRONMENT, **env}, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup may have started these tests
+    )  # fmt: skip
     wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)

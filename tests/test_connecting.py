@@ -104,6 +104,15 @@ def test_full_sshd_is_named_with_its_setting(narrow: Sshd, occupied: socket.sock
         narrow.connect()
 
 
+def test_connections_to_a_silent_gate_wait_no_longer_than_theirs(gate: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(12) as pool:
+        port = silent.getsockname()[1]
+        asked = [pool.submit(gate.connect, port=port, timeout=1.5) for _ in range(12)]
+        messages = [str(each.exception()) for each in asked]
+    assert any("no answer within 1.5 s" in message for message in messages)
+    assert all(re.search(r"no answer|6 other connections that lead to .*:\d+ first", each) for each in messages)
+
+
 # -- sessions that are held
 
 

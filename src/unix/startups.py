@@ -14,9 +14,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-from unix.errors import UnixError
+from unix.errors import ConnectError, UnixError
 from unix.process import finish, start
-from unix.ssh import Destination, no_answer
+from unix.ssh import Destination
 
 PAUSES_S = (0.25, 0.5, 1.0, 2.0)
 """Seconds before each further try of a connection that was dropped; a random part of that is left out."""
@@ -68,7 +68,10 @@ def startup(destination: Destination, deadline: float) -> Iterator[None]:
         if not _startups.begin(token, _UNKNOWN, _UNKNOWN_AT_ONCE, 0):
             gate = _gate(destination)
             if not _startups.begin(token, gate, _AT_ONCE, deadline - time.monotonic()):
-                raise no_answer(destination, [f"too many other connections to {gate} are still beginning\r"])
+                raise ConnectError(
+                    f"cannot connect to {destination}: {_AT_ONCE} other connections that lead to {gate} first were not "
+                    f"authenticated within {destination.timeout:g} s"
+                )
         yield
     finally:
         _startups.end(token)

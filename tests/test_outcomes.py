@@ -22,7 +22,14 @@ import pytest
 
 import kvm
 import unix
-from kvm import CannotConnectError, ConnectionLostError, Hypervisor, InvalidStateError, NotFoundError
+from kvm import (
+    CannotConnectError,
+    CommandTimeoutError,
+    ConnectionLostError,
+    Hypervisor,
+    InvalidStateError,
+    NotFoundError,
+)
 from kvm.values import Outcome
 from kvm.virsh.command import failure
 from kvm.virsh.outcome import classify
@@ -413,6 +420,16 @@ def test_end_without_an_answer_is_a_loss(return_code: int, stdout: bytes, stderr
     assert not read.outcome_unknown
     for result in (action, read):
         assert isinstance(failure(["save"], result), ConnectionLostError) is is_unknown
+
+
+def test_cpu_that_the_guest_keeps_has_unknown_outcome() -> None:
+    inspect = b"Unplug result must be manually inspected in the domain"
+    stderr = b"error: Timed out during operation: vcpu unplug request timed out. " + inspect + b"\n"
+    result = classify("setvcpus", b"\n", stderr, reads=False)
+    assert result.outcome_unknown
+    assert isinstance(failure(["setvcpus"], result), CommandTimeoutError)
+    busy = b"error: Timed out during operation: cannot acquire state change lock (held by monitor=x)\n"
+    assert not classify("setvcpus", b"\n", busy, reads=False).outcome_unknown
 
 
 def test_unknown_outcome_survives_pickling() -> None:

@@ -155,7 +155,7 @@ class Cpus(Group):
     def setvcpu(self, domain: str | int, vcpulist: Numbers, **options: Unpack[options.SetvcpuOptions]) -> Result:
         """Plug or unplug single virtual CPUs: ``enable=True`` or ``disable=True``. virsh: ``setvcpu``.
 
-        `vcpulist`: ``[1, 2]`` or ``'1-2'``. ``async_=True`` does not wait until the guest has let go of them.
+        `vcpulist`: ``[1, 2]`` or ``'1-2'``. ``async_=True`` and an error as with `setvcpus`.
         """
         return self._act("setvcpu", domain=domain, vcpulist=numbers(vcpulist), **options)
 
@@ -164,7 +164,9 @@ class Cpus(Group):
 
         It is about the running domain, if nothing else is said. ``maximum=True, config=True`` sets the maximum;
         ``guest=True`` has the guest's agent use that many of them; ``hotpluggable=True`` has those that are added be
-        such as can be unplugged. ``async_=True`` does not wait until the guest has let go of those that are taken.
+        such as can be unplugged. ``async_=True`` does not wait until the guest has let go of those that are taken;
+        otherwise libvirt waits five seconds. `CommandTimeoutError`, whose `outcome_unknown` is True, if the guest has
+        not by then: it still may, and `vcpucount` tells.
         """
         return self._act("setvcpus", domain=domain, count=count, **options)
 

@@ -414,7 +414,9 @@ class Devices(Group):
         `requested_size`: how much of a virtio-mem device the guest is to have, in bytes or with a unit
         (``'1 GiB'``).
         Which device, if there are several: its `alias`, or the number of its NUMA `node`. Where: `live`, `config`,
-        `current`. ``print_xml=True`` returns the device as it would become.
+        `current`. Of a running domain this is a request to the guest: `conf` tells by the device's ``current`` how much
+        it has, and an event ``memory-device-size-change`` when that changes. ``print_xml=True`` returns the device as
+        it would become.
         """
         return self._act_or_print(xml.printed_device, "update-memory-device", print_xml, domain=domain, **options)
 

@@ -63,8 +63,9 @@ class Lifecycle(Group):
         return self._edit("domain", read, "define", function, validate=not skip_validate)
 
     def reboot(self, domain: str | int, **options: Unpack[options.RebootOptions]) -> Result:
-        """Ask a domain to reboot; returns before it has. virsh: ``reboot``.
+        """Ask a domain to reboot; returns before it has, if it does. virsh: ``reboot``.
 
+        An event ``reboot`` tells when it does; ``await_(domain, 'guest-agent-available')`` waits for its agent.
         ``mode='acpi'`` or another way to ask: ``agent``, ``initctl``, ``signal``, ``paravirt``.
         """
         return self._act("reboot", domain=domain, **options)
@@ -74,8 +75,9 @@ class Lifecycle(Group):
         return self._act("resume", domain=domain)
 
     def shutdown(self, domain: str | int, **options: Unpack[options.ShutdownOptions]) -> Result:
-        """Ask a domain to shut down; returns before it has. virsh: ``shutdown``.
+        """Ask a domain to shut down; returns before it has, if it does. virsh: ``shutdown``.
 
+        `stop` waits for it, and ``await_(domain, 'domain-inactive')``.
         ``mode`` as with `reboot`.
         """
         return self._act("shutdown", domain=domain, **options)

@@ -191,8 +191,9 @@ class Memory(Group):
     def setmem(self, domain: str | int, size: int | str, **options: Unpack[Affected]) -> Result:
         """Set how much memory a domain has, up to its maximum. virsh: ``setmem``.
 
-        `size` as with `setmaxmem`. It is about the running domain, if nothing else is said; the guest gives memory back
-        when its balloon driver does, if it has one.
+        `size` as with `setmaxmem`. It is about the running domain, if nothing else is said. This is a request to the
+        guest's balloon driver, if it has one: `info` tells by `used_memory` what the guest has by now, and an event
+        ``balloon-change`` when that changes.
         """
         return self._act("setmem", domain=domain, size=size, **options)
 

@@ -53,6 +53,7 @@ def forms(content: bytes) -> Iterator[bytes | str]:
 
 
 @places
+@pytest.mark.timeout(1800)  # of libvirt's
 def test_every_document_comes_back_the_same(place: Path) -> None:
     found, lost = list(documents(place)), []
     for path, content in found:
@@ -66,6 +67,7 @@ def test_every_document_comes_back_the_same(place: Path) -> None:
 
 
 @places
+@pytest.mark.timeout(1800)
 def test_every_domain_means_the_same_to_libvirt(place: Path) -> None:
     changed, number = [], 0
     with kvm.Hypervisor(unix.Local(), "test:///default") as hypervisor:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from collections.abc import Callable
@@ -160,6 +161,28 @@ def test_packages_that_cannot_be_installed_are_named(
     (line,) = (line for line in done.stderr.splitlines() if advice in line)
     assert set(expected) <= set(line.split())
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "expected"),
+    [
+        (["tools/fresh", "bookworm", "admin"], 2, "AS must be root or user, not admin"),
+        (
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "tools/fresh", "trixie", "user"],
+            1,
+            "only root",
+        ),
+    ],
+)
+def test_an_empty_root_that_cannot_be_made_is_refused(command: list[str], status: int, expected: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may become another user")
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # where any user may read
+        os.chmod(directory, 0o755)
+        shutil.copytree(ROOT / "tools", Path(directory, "tools"))
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (status, 1)
+    assert expected in done.stderr
 
 
 def test_what_is_generated_is_up_to_date() -> None:

@@ -20,8 +20,8 @@ from test_project import ROOT
 
 UNITS = {
     (command, option): unit
-    for command, told in COMMANDS.items()
-    for option in (word.partition("@")[0] for word in told.split()[1:])
+    for command, line in COMMANDS.items()
+    for option in (word.partition("@")[0] for word in line.split()[1:])
     if (unit := units.unit_of(command, option))
 }
 SIZES = sorted(place for place, unit in UNITS.items() if Quantity(f"1 {unit}").dimension == "bytes")
@@ -57,7 +57,9 @@ def is_count(command: str, option: str) -> bool:
 @pytest.mark.parametrize("path", sorted((ROOT / "tools" / "virsh").glob("commands-*.json")), ids=lambda path: path.stem)
 def test_each_number_that_virsh_takes_has_a_unit_or_is_a_count(path: Path) -> None:
     commands = {name: each for group in json.loads(path.read_text())["groups"].values() for name, each in group.items()}
-    numbers = {(name, each["name"]) for name, told in commands.items() for each in told if each["kind"] == "number"}
+    numbers = {
+        (name, each["name"]) for name, options in commands.items() for each in options if each["kind"] == "number"
+    }
     assert [place for place in sorted(numbers) if (place in UNITS) == is_count(*place)] == []
 
 

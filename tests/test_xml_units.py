@@ -45,7 +45,7 @@ def content(path: Place, value: object) -> Any:
 
 
 def written(path: Place, value: object) -> tuple[str, str | None]:
-    """What stands at a place for `value`, and the unit that is told beside it."""
+    """What stands at a place for `value`, and the value of its attribute ``unit``."""
     element = etree.fromstring(to_xml(path[0], content(path, value)))
     for name in path[1:-1]:
         element = element[0]
@@ -55,7 +55,7 @@ def written(path: Place, value: object) -> tuple[str, str | None]:
 
 
 @cache
-def told_by_the_schema(file: str) -> set[Place]:
+def with_unit_in_the_schema(file: str) -> set[Place]:
     """The elements of a schema that have an attribute ``unit``, a number's unit."""
     definitions: dict[str, list[etree._Element]] = {}
 
@@ -93,9 +93,9 @@ def told_by_the_schema(file: str) -> set[Place]:
 @pytest.mark.skipif(not SCHEMAS.is_dir(), reason="libvirt's schemas are not installed")
 @pytest.mark.parametrize("file", ["domain", "network", "storagepool", "storagevol"])
 def test_the_units_of_the_schema_are_known(file: str) -> None:
-    found = told_by_the_schema(f"{file}.rng")
+    found = with_unit_in_the_schema(f"{file}.rng")
     root = next(iter(found))[0]
-    with_unit = {path[:-1] for path, unit in NUMBERS if path[0] == root and unit.told}
+    with_unit = {path[:-1] for path, unit in NUMBERS if path[0] == root and unit.attribute}
     assert found - with_unit == set()
     from kvm import schema
 
@@ -110,9 +110,9 @@ def test_a_quantity_arrives_in_the_unit_of_its_place(number: tuple[Place, Unit],
     one = Quantity(f"1 {unit.name}")
     symbol = {"bytes": "", "bytes/s": "", "Hz": " Hz", "ns": " ns"}[one.dimension or ""] or " B"
     quantity = Quantity(f"{count * one}{symbol}")
-    text, told = written(path, quantity)
-    assert (int(text), told) == (count, unit.told)
-    assert written(path, f"{count} {unit.name}") == (text, told)
+    text, attribute = written(path, quantity)
+    assert (int(text), attribute) == (count, unit.attribute)
+    assert written(path, f"{count} {unit.name}") == (text, attribute)
     assert written(path, count) == (str(count), None)
 
 
@@ -142,9 +142,9 @@ def test_a_quantity_is_refused_where_no_unit_is_known(tag: str, conf: Any) -> No
 
 
 def test_a_quantity_is_converted_to_the_unit_that_is_given() -> None:
-    told = {"@unit": "MiB", "#text": Quantity("1 GiB")}
+    given = {"@unit": "MiB", "#text": Quantity("1 GiB")}
     assert written(("domain", "memory", "#text"), Quantity("1 GiB")) == (str(GIB), "b")
-    assert '<memory unit="MiB">1024</memory>' in to_xml("domain", {"memory": told})
+    assert '<memory unit="MiB">1024</memory>' in to_xml("domain", {"memory": given})
     cell = {"cell": [{"@id": 0, "@memory": "1.5 GiB", "@unit": "KiB"}]}
     assert '<cell id="0" memory="1572864" unit="KiB"/>' in to_xml("domain", {"cpu": {"numa": cell}})
     lease = {"host": [{"lease": {"@expiry": Quantity("90 min"), "@unit": "minutes"}}]}

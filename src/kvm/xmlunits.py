@@ -18,10 +18,10 @@ from kvm.values import Quantity
 
 
 class Unit(NamedTuple):
-    """The unit of a number; with `told`, the value of the attribute ``unit`` that goes with it."""
+    """The unit of a number, and the value of its attribute ``unit``, None where libvirt has no such attribute."""
 
     name: str
-    told: str | None = None
+    attribute: str | None = None
 
 
 Places: TypeAlias = "dict[str, Unit | Places]"
@@ -199,14 +199,14 @@ def _is_measured(value: object) -> bool:
     return isinstance(value, Quantity)  # one without a unit is in bytes as well: virsh prints some sizes so
 
 
-def _number(what: str, name: str, value: Any, unit: Unit, told: object) -> dict[str, object]:
-    """The number, with its unit, in the unit that is told or libvirt's own."""
-    if unit.told is None:
+def _number(what: str, name: str, value: Any, unit: Unit, given: object) -> dict[str, object]:
+    """The number and its attribute ``unit``, which is kept if it is `given`."""
+    if unit.attribute is None:
         return {name: converted(what, value, unit.name)}
-    if told is None:
-        return {name: converted(what, value, unit.name), "@unit": unit.told}
+    if given is None:
+        return {name: converted(what, value, unit.name), "@unit": unit.attribute}
     per_second = "/s" if unit.name.endswith("/s") else ""
     try:
-        return {name: converted(what, value, _TIMES.get(str(told), f"{told}{per_second}"))}
+        return {name: converted(what, value, _TIMES.get(str(given), f"{given}{per_second}"))}
     except ValueError as error:
-        raise InvalidArgumentError(f"{what}: {told!r} is not a unit: {error}") from error
+        raise InvalidArgumentError(f"{what}: {given!r} is not a unit: {error}") from error

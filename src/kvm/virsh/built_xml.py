@@ -146,10 +146,10 @@ def built(command: Command, form: Form) -> Plan[str]:
     options = {**command.options, **{name: value for name, value in given.items() if value}}
     (printed,) = yield Lookup((Command(command.name, {**options, "print_xml": True}),))
     if not printed.status:
-        said = printed.stderr
+        stderr = printed.stderr
         for text, word in words.items():
-            said = said.replace(word, text)
-        raise failure(command.words(), Result(printed.return_code, printed.stdout, said))
+            stderr = stderr.replace(word, text)
+        raise failure(command.words(), Result(printed.return_code, printed.stdout, stderr))
     return _with_texts(printed.stdout, {word: text for text, word in words.items()})
 
 

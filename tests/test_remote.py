@@ -652,8 +652,8 @@ def test_after_a_loss_reads_are_asked_again_and_actions_never(
 def test_an_action_that_was_under_way_is_reported_as_unknown(breakable: Sshd, libvirtd: Libvirtd) -> None:
     if os.geteuid() != 0:
         pytest.skip("only a system daemon can be stopped here")
-    with breakable.connect() as host, Hypervisor(host, libvirtd.uri) as hypervisor:
-        hypervisor.generic.uri()
+    with breakable.connect({"timeout": 60}) as host, Hypervisor(host, libvirtd.uri) as hypervisor:
+        hypervisor.domain.list()  # and all modules are loaded
         with libvirtd.stopped():
             threading.Timer(0.5, kill_the_ssh, [breakable, host]).start()
             with pytest.raises(

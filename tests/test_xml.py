@@ -614,7 +614,7 @@ def test_a_document_is_the_same_as_text_and_as_bytes(element: etree._Element, in
     if indented:
         etree.indent(element)
     text = etree.tostring(element, encoding="unicode")
-    assert from_xml(text) == from_xml(text.encode())
+    assert from_xml(text) == from_xml(text.encode()) == from_xml(etree.fromstring(text))
 
 
 @given(st.data())

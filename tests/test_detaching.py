@@ -89,6 +89,8 @@ def test_waiting_for_a_guest_that_keeps_a_device_is_bounded(guest: Hypervisor) -
     unchecked = Hypervisor(guest.host, guest.uri, check=False)
     result = unchecked.domain.detach_device_alias(NAME, "virtio-disk0", wait=True, timeout=0.1)
     assert (result.status, result.value, result.outcome_unknown) == (False, None, True)
+    nowhere = unchecked.domain.detach_disk(4321, "vda")
+    assert (nowhere.status, nowhere.value, nowhere.outcome_unknown) == (False, None, False)
 
 
 def test_waiting_ends_when_the_device_is_removed(guest: Hypervisor) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, Unpack, overload
 
 from kvm import units, xml
-from kvm.errors import CommandTimeoutError, InvalidStateError
+from kvm.errors import CommandTimeoutError, InvalidStateError, NotFoundError
 from kvm.groups.domain.events import DomainEvents
 from kvm.values import Outcome
 from kvm.virsh.command import Command
@@ -220,7 +220,12 @@ class Detaching(DomainEvents):
 
 def _detaching(command: Command, find: Find, *, check: bool) -> Plan[tuple[Outcome[Removal], frozenset[str]]]:
     """Detach a device; the value is also the aliases of the devices that can be the one that is meant."""
-    command = yield from resolved(command)
+    try:
+        command = yield from resolved(command)
+    except NotFoundError as error:
+        if check:
+            raise
+        return Outcome(Result(1, "", f"error: {error}\n"), None), frozenset()
     read = Command("dumpxml", {"domain": command.options["domain"]})
     before, result, after = yield (read, command, read)
     if check:
@@ -236,7 +241,10 @@ def _detaching(command: Command, find: Find, *, check: bool) -> Plan[tuple[Outco
 
 def _live_aliases(domain: str | int) -> Plan[frozenset[str]]:
     """Return the aliases of the devices that a running domain has; none if it has stopped or is gone."""
-    read = yield from resolved(Command("dumpxml", {"domain": domain}))
+    try:
+        read = yield from resolved(Command("dumpxml", {"domain": domain}))
+    except NotFoundError:
+        return frozenset()
     (result,) = yield (read,)
     return _aliases(result.stdout) if result.status else frozenset()
 

@@ -70,6 +70,7 @@ def main() -> int:
         while time.monotonic() < end and all(worker.process.poll() is None for worker in workers):
             time.sleep(targets.chance.uniform(*PAUSE_S))
             fault = targets.chance.choice(FAULTS)
+            print(f"{time.strftime('%H:%M:%S')} {fault.__name__}", flush=True)
             fault(targets)
             ledger.faults[fault.__name__] += 1
         for worker in workers:

@@ -32,8 +32,8 @@ import kvm
 import unix
 from soak.ledger import EXPECTED_ERRORS, Ledger
 
-SETTLE_S = 3.0
-"""Time for a libvirtd that was stopped to carry out what it had been asked before."""
+SETTLE_S = 5.0
+"""Time for a libvirtd that was stopped to carry out what it had been asked, and for one that starts to be ready."""
 
 TRUTH_TIMEOUT_S = 120.0
 EVENT_TIMEOUT_S = 60.0
@@ -58,6 +58,7 @@ class Worker:
         self._ledger = Ledger()
         self._lock = threading.Lock()
         self._numbers = itertools.count()
+        self._last_truth = threading.local()
         self._random = random.Random(settings["seed"])
         self._host = self._connected_host()
         self._hypervisor = kvm.Hypervisor(self._host, settings["uri"])
@@ -244,8 +245,10 @@ class Worker:
             self._error(error, what)
             return done
         if not is_done():
-            self._defect(f"{what} was reported as done, and is not")
-            return False
+            time.sleep(SETTLE_S)  # a libvirtd that has just started may not have its pools yet
+            if not is_done():
+                self._defect(f"{what} was reported as done, and is not: {self._last_truth.value}")
+                return False
         with self._lock:
             self._ledger.actions += 1
         return True
@@ -268,7 +271,7 @@ class Worker:
         text = text if len(text) <= LONGEST_DEFECT else f"{text[:LONGEST_DEFECT]}..."
         with self._lock:
             self._ledger.defects.append(f"{self.name}: {text}")
-        print(f"{self.name}: {text}", file=sys.stderr, flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {self.name}: {text}", file=sys.stderr, flush=True)
 
     def _truth(self, *words: str) -> str | None:
         """Return what a virsh of the test's own prints, once libvirtd answers; None if the command failed."""
@@ -282,6 +285,7 @@ class Worker:
                     timeout=20,
                     check=False,
                 )
+                self._last_truth.value = str(virsh)
                 if virsh.returncode == 0:
                     return virsh.stdout
                 if not any(lost in virsh.stderr for lost in ("connect", "End of file", "socket", "Cannot recv")):

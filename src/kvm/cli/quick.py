@@ -38,7 +38,8 @@ def may_be_quick(asked: Invocation) -> bool:
     """Whether the short way is worth a try."""
     is_here = not (asked.hosts or asked.inventories or asked.groups or asked.ssh_config)
     uri = _uri(asked)
-    knows_daemon = "/session" not in uri if uri else os.geteuid() == 0  # a session's daemon takes over an environment
+    # a session's daemon takes over an environment, and a name without a colon may be an alias for it
+    knows_daemon = ":" in uri and "/session" not in uri if uri else os.geteuid() == 0
     names_domain = isinstance(asked.options.get("domain"), str) and not str(asked.options["domain"]).isdecimal()
     return (
         is_here

@@ -1,11 +1,10 @@
-"""What kind of connection a URI makes: where the state of its hypervisor is. Pure; nothing else looks into a URI."""
+"""What a connection URI says about the hypervisor behind it. Pure; no other module of kvm.virsh looks into a URI."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-_IS_EMBEDDED = re.compile(r"[a-z]+:(//)?/embed(?![^?#])")
+_EMBEDDED = re.compile(r"[a-z]+:(//)?/embed(?![^?#])")
 """A whole driver runs in virsh."""
 
 _KEEPS_STATE = re.compile(r"test[+:]|vmware(player|ws|fusion):")
@@ -15,28 +14,31 @@ For the test driver that is all of it, also where a daemon serves it (``test+uni
 that do not run.
 """
 
+_IN_DAEMON = re.compile(r"(qemu|xen|lxc|ch|bhyve)(\+\w+)?://[^/?#]*/(?!embed\b)")
+"""The drivers that are never in virsh itself: it calls a daemon for each command."""
 
-class Connection(NamedTuple):
-    """A connection to `uri`, which names the driver."""
 
-    uri: str
+class Connection:
+    """A connection to `uri`, which names the driver.
 
-    @property
-    def keeps_state(self) -> bool:
-        """Whether state is gone with the connection, so that all commands have to go through one and the same."""
-        return _KEEPS_STATE.match(self.uri) is not None or self.is_exclusive
+    Attributes:
+        uri: The connection URI.
+        keeps_state: Whether state is gone with the connection, so that all commands have to go through it.
+        is_exclusive: Whether no other virsh can connect to `uri` as long as this connection stands.
+        calls_daemon: Whether the driver is certainly not in virsh itself.
+        may_spawn: Whether connecting may start a daemon, which takes over the environment of the virsh that connects.
+    """
 
-    @property
-    def is_exclusive(self) -> bool:
-        """Whether no other virsh can make this connection as long as it stands."""
-        return _IS_EMBEDDED.match(self.uri) is not None
+    __slots__ = ("calls_daemon", "is_exclusive", "keeps_state", "may_spawn", "uri")
 
-    @property
-    def may_spawn(self) -> bool:
-        """Whether connecting may start a daemon, which takes over the environment of who connects."""
-        return "/session" in self.uri
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.is_exclusive = _EMBEDDED.match(uri) is not None
+        self.keeps_state = self.is_exclusive or _KEEPS_STATE.match(uri) is not None
+        self.calls_daemon = _IN_DAEMON.match(uri) is not None
+        self.may_spawn = "/session" in uri
 
 
 def named(uri: str | None) -> Connection | None:
-    """The connection to `uri`; None if only libvirt knows which it is: its default, or an alias in libvirt.conf."""
+    """Return the connection to `uri`; None if only libvirt knows which: its default, or an alias in libvirt.conf."""
     return Connection(uri) if uri is not None and ":" in uri else None

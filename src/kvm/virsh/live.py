@@ -72,31 +72,23 @@ class Live:
         self._processes = processes
         self._most = sessions
         self._idle = idle
-        self._pools: dict[object, _Pool] = {}
+        self._pools: dict[object, Pool] = {}
         weakref.finalize(self, _close, self._pools)
-
-    def connection(self) -> Connection | Result:
-        """The connection, under the controls of the moment; the failure of the command that was to find it out."""
-        pool = self._here()
-        return pool if isinstance(pool, Result) else pool.connection
 
     def start(self) -> None:
         """Start a live virsh for the next command, if none is waiting for it."""
-        pool = self._here()
-        if isinstance(pool, _Pool) and (session := pool.sessions.take(0)):
+        pool = self.pool()
+        if isinstance(pool, Pool) and (session := pool.sessions.take(0)):
             pool.sessions.give(session)
 
     def close(self) -> None:
         """End all that nobody has at the moment; the next command starts one."""
         _close(self._pools)
 
-    def run(self, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
-        """Run commands through a live virsh; those that only read once more, if it was lost with them."""
+    def run(self, pool: Pool, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
+        """Run commands through a session of `pool`; those that only read once more, if it was lost with them."""
         if not lines:
             return []
-        pool = self._here()
-        if isinstance(pool, Result):
-            return [pool for _ in lines]
         results = self._exchange(pool, lines, early)
         if pool.connection.keeps_state:  # what is asked again would be answered by another hypervisor
             return results
@@ -106,7 +98,7 @@ class Live:
                 results[place] = result
         return results
 
-    def _exchange(self, pool: _Pool, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
+    def _exchange(self, pool: Pool, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
         """Run commands through a live virsh, or the next one if it had ended before it read any of them.
 
         All that wait unused may have ended, so as many are tried, and one more.
@@ -119,7 +111,7 @@ class Live:
                 why = str(error)
         return [_lost(line, why, pool.connection) for line in lines]
 
-    def _try(self, pool: _Pool, lines: Sequence[Line], early: Early | None) -> list[Result]:
+    def _try(self, pool: Pool, lines: Sequence[Line], early: Early | None) -> list[Result]:
         """The results that one live virsh has for commands; `_NothingReadError` if it had ended before."""
         timeout = self._host.time_limit()
         sessions = pool.sessions
@@ -148,7 +140,7 @@ class Live:
             self._take_more(pool, loan, lines)
             return self._divided(pool, lines, early, loan, timeout, deadline)
 
-    def _take_more(self, pool: _Pool, loan: Loan, lines: Sequence[Line]) -> None:
+    def _take_more(self, pool: Pool, loan: Loan, lines: Sequence[Line]) -> None:
         """Take more live virshes for commands, if they are many that only read, and about many things."""
         if pool.connection.keeps_state or len(lines) < 2 * _SHARE or not all(line.reads for line in lines):
             return
@@ -165,7 +157,7 @@ class Live:
 
     def _divided(
         self,
-        pool: _Pool,
+        pool: Pool,
         lines: Sequence[Line],
         early: Early | None,
         loan: Loan,
@@ -194,7 +186,7 @@ class Live:
             results.update(zip(share.places, found, strict=True))
         return [results[place] for place in range(len(lines))]
 
-    def _concluded(self, pool: _Pool, share: _Share, loan: Loan, timeout: float | None) -> list[Result]:
+    def _concluded(self, pool: Pool, share: _Share, loan: Loan, timeout: float | None) -> list[Result]:
         """All the results of one live virsh, which is given back, or ended if it is of no more use.
 
         `_NothingReadError` if it had ended before it read any of the commands.
@@ -218,10 +210,10 @@ class Live:
             raise _NothingReadError(why)
         return results + [_lost(line, why, pool.connection) for line in missing]
 
-    def _here(self) -> _Pool | Result:
-        """The virshes with the environment and user that the controls of the moment ask for.
+    def pool(self) -> Pool | Result:
+        """Return the sessions with the environment and user that the controls of the moment ask for.
 
-        If only libvirt knows what the connection is, virsh is asked first; if that fails, the failure.
+        If only libvirt knows what the connection is, virsh is asked first; if that fails, its result is returned.
         """
         envs = {**cast(Mapping[str, str], self._host.get_control("envs")), **EVERY_VIRSH}
         envs.pop("LC_ALL", None)  # as a virsh that has a job has them, which is asked about here
@@ -235,14 +227,14 @@ class Live:
             connection = Connection(answer.stdout.strip())
         start = _Starter(self._host, connection, self._processes, has_spawned=is_asked)
         most, idle = (1, None) if connection.keeps_state else (self._most, self._idle)
-        pool = self._pools.setdefault(key, _Pool(connection, start, Sessions(start, most=most, idle=idle)))
+        pool = self._pools.setdefault(key, Pool(connection, start, Sessions(start, most=most, idle=idle)))
         if not connection.keeps_state:
             self._host.when_full(pool.sessions.make_room)
         return pool
 
 
-class _Pool(NamedTuple):
-    """The virshes of one connection, and what starts them."""
+class Pool(NamedTuple):
+    """The sessions of one connection, and what starts them."""
 
     connection: Connection
     start: _Starter
@@ -332,6 +324,6 @@ def _timed_out(line: Line, timeout: float | None, *, has_begun: bool) -> Result:
     return timed_out(timeout or 0, unknown(line.name) if has_begun and not line.reads else "")
 
 
-def _close(pools: Mapping[object, _Pool]) -> None:
+def _close(pools: Mapping[object, Pool]) -> None:
     for pool in list(pools.values()):
         pool.sessions.close()

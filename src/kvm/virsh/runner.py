@@ -16,7 +16,7 @@ from kvm.virsh import manners, prompt
 from kvm.virsh.another import AnotherVirsh
 from kvm.virsh.command import STDIN, Command, failure
 from kvm.virsh.connection import Connection
-from kvm.virsh.live import Early, Line, Live
+from kvm.virsh.live import Early, Line, Live, Pool
 from kvm.virsh.outcome import is_lost, timed_out, unreached
 from kvm.virsh.plan import checked
 from kvm.virsh.process import OneProcessEach, as_virsh_wants, no_virsh, visible
@@ -54,9 +54,10 @@ class Runner:
         `early` is given the place and the result of commands that have succeeded while others are still under way.
         """
         lines = [Line(command.name, command.words(), reads=command.reads) for command in commands]
-        connection = self._connection(lines)
-        if isinstance(connection, Result):
-            return (connection,) * len(lines)
+        pool = self._pool(lines)
+        if isinstance(pool, Result):
+            return (pool,) * len(lines)
+        connection = pool.connection
         results: list[Result] = []
         ahead: list[Line] = []
         for command, line in zip(commands, lines, strict=True):
@@ -66,22 +67,24 @@ class Runner:
             if transfer is None and is_live and not contents:
                 ahead.append(line)
                 continue
-            results += self._live.run(ahead, _moved(early, len(results)))
+            results += self._live.run(pool, ahead, _moved(early, len(results)))
             ahead = []
             results.append(
-                self._apart(line, contents, connection)
+                self._apart(pool, line, contents)
                 if transfer is None
-                else self._transferred(line, transfer, is_live=is_live and connection.keeps_state)
+                else self._transferred(pool, line, transfer, is_live=is_live and connection.keeps_state)
             )
-        return (*results, *self._live.run(ahead, _moved(early, len(results))))
+        return (*results, *self._live.run(pool, ahead, _moved(early, len(results))))
 
     def run_words(self, words: Sequence[str]) -> Result:
         """The result of any command of virsh, of which it is not known whether it only reads."""
         line = Line(words[0], words, reads=False)
-        connection = self._connection([line])
-        if isinstance(connection, Result):
-            return connection
-        return self._live.run([line])[0] if _goes_live(line, connection) else self._processes.run_words(words)
+        pool = self._pool([line])
+        if isinstance(pool, Result):
+            return pool
+        return (
+            self._live.run(pool, [line])[0] if _goes_live(line, pool.connection) else self._processes.run_words(words)
+        )
 
     def start(self) -> None:
         """Start a live virsh for the next command, if none is waiting for it."""
@@ -99,9 +102,9 @@ class Runner:
         """The result of a command that takes over this program's terminal, where its output goes."""
         words = visible(words)
         connect = self._before_apart(words[0])
-        connection = self._live.connection()
-        if isinstance(connection, Connection) and connection.keeps_state and manners.acts_alone(words):
-            raise _acts_elsewhere(words, connection)
+        pool = self._live.pool()
+        if isinstance(pool, Pool) and pool.connection.keeps_state and manners.acts_alone(words):
+            raise _acts_elsewhere(words, pool.connection)
         if not os.isatty(0):  # a question for credentials would be answered by what else is there
             checked(_URI, self.run((_URI,))[0])
         with as_virsh_wants(self._host):
@@ -119,9 +122,10 @@ class Runner:
 
     def _before_apart(self, name: str) -> list[str]:
         """How to connect for a command that goes on; a session daemon it might start has been started before."""
-        connection = self._live.connection()
-        if isinstance(connection, Result):
-            raise failure([name], connection)
+        pool = self._live.pool()
+        if isinstance(pool, Result):
+            raise failure([name], pool)
+        connection = pool.connection
         if connection.is_exclusive:
             raise NotSupportedError(
                 f"virsh {name}: it needs a virsh of its own, and {connection.uri} is inside another one, "
@@ -138,20 +142,20 @@ class Runner:
         """End all live virshes; the next command starts one."""
         self._live.close()
 
-    def _connection(self, lines: Sequence[Line]) -> Connection | Result:
-        """The connection that commands are for, or the failure of all of them: it could not be made."""
+    def _pool(self, lines: Sequence[Line]) -> Pool | Result:
+        """The sessions for commands, or the failure of all of them: it is not known what the connection is."""
         try:
-            return self._live.connection()
+            return self._live.pool()
         except NoVirshError as error:
             error.command = lines[0].words
             raise
 
-    def _apart(self, line: Line, contents: Sequence[bytes], connection: Connection) -> Result:
+    def _apart(self, pool: Pool, line: Line, contents: Sequence[bytes]) -> Result:
         """Run a command in a process of its own; but what is gone with its connection has to go there, by a file.
 
         So has a second content, as there is one standard input.
         """
-        live = bool(contents) and connection.keeps_state
+        live = bool(contents) and pool.connection.keeps_state
         by_file = contents if live else contents[1:]
         if not by_file:
             return self._in_process_of_its_own(line, contents[0] if contents else None)
@@ -166,7 +170,7 @@ class Runner:
                 words[place] = words[place].replace(f"={STDIN}", f"={path}")
             moved = Line(line.name, words, reads=line.reads)
             moved.command = line.command
-            result = self._live.run([moved])[0] if live else self._in_process_of_its_own(moved, contents[0])
+            result = self._live.run(pool, [moved])[0] if live else self._in_process_of_its_own(moved, contents[0])
         finally:
             if paths:
                 with contextlib.suppress(unix.UnixError):
@@ -184,7 +188,7 @@ class Runner:
         again = line.reads and is_lost(line.name, result)
         return self._processes.run_words(line.words, data, reads=True) if again else result
 
-    def _transferred(self, line: Line, transfer: Transfer, *, is_live: bool) -> Result:
+    def _transferred(self, pool: Pool, line: Line, transfer: Transfer, *, is_live: bool) -> Result:
         """Run a command that transfers a file; what a live virsh has to show comes by a file."""
         if not is_live:
             return self._processes.transfer(line.words, transfer, reads=line.reads)
@@ -193,7 +197,7 @@ class Runner:
             return path
         try:
             moved = Line(line.name, transfer.moved(line.words, path), reads=line.reads)
-            result = self._live.run([moved])[0]
+            result = self._live.run(pool, [moved])[0]
             with transfer.opened():
                 if result.status and (take := transfer.take):
                     take(self._host.read(path) + result.stdout.replace(path, transfer.place).encode())

@@ -25,6 +25,7 @@ import unix
 from kvm.errors import CommandTimeoutError, ConnectionLostError, KvmError, NotSupportedError
 from kvm.virsh import prompt
 from kvm.virsh.command import failure
+from kvm.virsh.connection import Connection
 from kvm.virsh.outcome import credentials_question, unauthenticated
 from kvm.virsh.process import as_virsh_wants, no_virsh
 from kvm.virsh.prompt import new_token
@@ -61,9 +62,6 @@ _NOT_THERE = (b"error: failed to get ", b"error: Could not find ")
 
 _QUIET = 50
 """Milliseconds of silence after which a record whose end cannot be told is taken for whole."""
-
-_IN_DAEMON = re.compile(rb"(qemu|xen|lxc|ch|bhyve)(\+\w+)?://[^/?#]*/(?!embed\b)")
-"""The URIs of drivers that are never inside virsh."""
 
 _REFUSED = 0.1
 """Seconds in which a driver inside virsh that has no events says so."""
@@ -165,7 +163,7 @@ class Stream:
                 )
             if self._is_inside:
                 self._changed.wait_for(lambda: self._is_over, _REFUSED)
-            if self._is_inside and _IN_DAEMON.match(self._uri):
+            if self._is_inside and Connection(_text(self._uri)).calls_daemon:
                 raise NotSupportedError(
                     f"virsh {self._words[0]}: libvirt's client on {self._host} does not log its calls, so it cannot be "
                     "known when it listens",

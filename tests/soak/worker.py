@@ -189,7 +189,8 @@ class Worker:
         """Upload a volume and download it again, then save a running guest and start it again."""
         name = f"{self.name}-{next(self._numbers)}.raw"
         data = hashlib.sha256(name.encode()).digest() * (1 << 15)
-        self._truth("vol-create-as", "soak", name, str(len(data)))
+        if self._truth("vol-create-as", "soak", name, str(len(data))) is None:
+            return
         try:
             self._hypervisor.volume["soak", name].upload(io.BytesIO(data))
             received = io.BytesIO()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import os
 import pickle
 import shlex
@@ -449,6 +450,19 @@ def test_a_password_is_masked_wherever_it_stands(secret: str, others: list[str],
     assert sorted(redaction.masked_words(words)) == sorted(word.replace(secret, "***") for word in words)
     assert redaction.masked_words(["set-user-password", *others, secret])[3] == "***"
     assert redaction.masked_words(["set-user-password", "web", "root", "--", secret])[4] == "***"
+
+
+@pytest.mark.parametrize("before", [["-c", "test:///default"], ["list", ";"], ["--quiet"], ["echo;"]])
+def test_a_secret_is_masked_behind_what_virsh_refuses(before: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Hypervisor(unix.Local(timeout=60), "test:///default") as hypervisor:
+        for words in (["set-user-password", "web", "root", PLAIN], ["secret-set-value", "db", f"--base64={PLAIN}"]):
+            assert PLAIN in redaction.secrets([*before, *words])
+            result = hypervisor.virsh(*before, *words)
+            assert isinstance(result, unix.Result)
+            assert not result.status
+            assert not has_secret([str(result), caplog.text], PLAIN)
+            assert "***" in caplog.text
 
 
 @given(SECRETS, SECRETS)

@@ -65,7 +65,7 @@ _SHORT = 4
 def secrets(words: Sequence[str]) -> list[str]:
     """The secrets in the words of a command of virsh, or of qemu-img."""
     line = " ".join(words)
-    if not words or not (words[0] in _HOLDING or _may_be_in(line)):
+    if _HOLDING.isdisjoint(words) and not _may_be_in(line):
         return []
     return list(dict.fromkeys(line[start:end] for start, end in _places(words, line)))
 
@@ -114,10 +114,13 @@ def _may_be_in(text: str) -> bool:
 def _places(words: Sequence[str], line: str) -> list[tuple[int, int]]:
     """Where the secrets are in the words of a command, as they stand in a line."""
     found = list(_matches(_IN_TEXT, line))
+    # it may stand behind what virsh does not take at its prompt: virsh's own options, or another command
+    first = next((place for place, word in enumerate(words) if word in _HOLDING), len(words))
+    words, offset = words[first:], sum(len(word) + 1 for word in words[:first])
     if words and words[0] in _COMMANDS:  # which may be in several words
         found += _matches(_IN_COMMAND, line)
-    elif words and words[0] in _HOLDING:
-        starts = [sum(len(word) + 1 for word in words[:place]) for place in range(len(words))]
+    elif words:
+        starts = [offset + sum(len(word) + 1 for word in words[:place]) for place in range(len(words))]
         inside = _values(words) if words[0] in _OPTIONS else _in_options(words)
         found += [(starts[place] + start, starts[place] + end) for place, start, end in inside]
     return [(start, end) for start, end in found if start < end]

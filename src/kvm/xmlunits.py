@@ -206,7 +206,9 @@ def _number(what: str, name: str, value: Any, unit: Unit, given: object) -> dict
     if given is None:
         return {name: converted(what, value, unit.name), "@unit": unit.attribute}
     per_second = "/s" if unit.name.endswith("/s") else ""
+    own = _TIMES.get(str(given), f"{given}{per_second}")
     try:
-        return {name: converted(what, value, _TIMES.get(str(given), f"{given}{per_second}"))}
+        Quantity(f"1 {own}")
     except ValueError as error:
         raise InvalidArgumentError(f"{what}: {given!r} is not a unit: {error}") from error
+    return {name: converted(what, value, own)}

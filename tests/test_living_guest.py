@@ -436,6 +436,8 @@ def test_an_agent_that_does_not_answer_is_an_error_of_its_own(tiny: Tiny) -> Non
 
 def test_a_start_says_what_has_become_of_the_guest(tiny: Tiny) -> None:
     domain, name = tiny.domain, tiny.name
+    tiny.run("ip address add 172.17.0.1/16 dev lo")  # of the guest's own, as the bridge of its containers has one
+    tiny.run("ip address flush dev eth0; (sleep 2; ip address add 10.0.2.15/24 dev eth0) > /dev/null 2>&1 &")
     assert domain.managedsave(name).status
     assert tiny.bitmaps() == set(tiny.checkpoint.list(name))  # which are in the image, now that nobody has it open
     started = domain.start(name, wait="address")

@@ -163,7 +163,7 @@ def all_of(error: BaseException) -> Iterator[str]:
 
 def one_of(error: BaseException) -> Iterator[str]:
     yield from (str(error), repr(error), repr(error.args), repr(vars(error)), *traceback.format_exception(error))
-    with contextlib.suppress(TypeError, AttributeError, pickle.PicklingError):
+    with contextlib.suppress(TypeError, AttributeError, RecursionError, pickle.PicklingError):  # not all can be pickled
         data = pickle.dumps(error, 0)
         yield data.decode("latin-1")
         yield from (str(again := pickle.loads(data)), repr(vars(again)))

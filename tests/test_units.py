@@ -154,6 +154,10 @@ def test_a_plain_number_on_a_command_line_has_virshs_unit() -> None:
 
 def test_a_time_limit_may_be_a_quantity_of_time(test_driver: Hypervisor) -> None:
     assert [seconds("timeout", each) for each in (2, 0.5, Quantity("300 ms"), Quantity("7"))] == [2, 0.5, 0.3, 7]
+    assert [seconds("timeout", each) for each in ("0.5 min", "250ms")] == [30, 0.25]
+    for text in ("5", "1.5", "soon", "3 MiB", ""):
+        with pytest.raises(InvalidArgumentError, match=r"^timeout(:| takes) "):
+            seconds("timeout", text)
     with pytest.raises(CommandTimeoutError, match=r"within 0\.2 s"):
         test_driver.domain.await_("test", "domain-inactive", Quantity("200 ms"))
     for wait in (

@@ -35,8 +35,12 @@ def converted(what: str, value: float | str | Quantity, unit: str | None) -> int
     return count
 
 
-def seconds(what: str, value: float) -> float:
-    """A time limit in seconds, which may be given as a `Quantity`. `InvalidArgumentError` if that is not a time."""
+def seconds(what: str, value: float | str) -> float:
+    """A time limit in seconds, which may be given with a unit. `InvalidArgumentError` if that is not a time."""
+    if isinstance(value, str):
+        given, value = value, _read(what, value, "ns")
+        if value.dimension is None:
+            raise InvalidArgumentError(f"{what}: {given!r} has no unit; give a number of seconds, or '{given} s'")
     if not isinstance(value, Quantity) or value.dimension is None:
         return value
     if value.dimension != "ns":

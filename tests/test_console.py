@@ -226,3 +226,13 @@ def test_a_guest_is_waited_for_and_stopped(hypervisor: Hypervisor, booted: str) 
     hypervisor.domain.start(booted)
     with hypervisor.domain.open_console(booted) as console:
         console.read_until(PROMPT, timeout=90)
+
+
+def test_open_console_is_bounded_by_the_control(libvirtd: Libvirtd, booted: str) -> None:
+    with (
+        Hypervisor(unix.Local(timeout=2), libvirtd.uri) as limited,
+        libvirtd.stopped(),
+        pytest.raises(kvm.CommandTimeoutError, match=r"nothing has come within 2 s$"),
+    ):
+        limited.domain.open_console(booted)
+    assert not consoles(libvirtd.uri)

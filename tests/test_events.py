@@ -401,6 +401,54 @@ def test_a_guest_that_does_not_listen_is_stopped_by_force_only(hypervisor: Hyper
         hypervisor.domain.stop(domain)
 
 
+def test_waiting_methods_are_bounded_by_the_control(libvirtd: Libvirtd, domain: str) -> None:
+    with Hypervisor(unix.Local(), libvirtd.uri) as watching, Hypervisor(unix.Local(timeout=1), libvirtd.uri) as limited:
+        watchdog = threading.Timer(60, watching.domain.destroy, [domain])
+        watchdog.start()
+        try:
+            for condition in ("domain-inactive", "guest-agent-available"):
+                with pytest.raises(kvm.CommandTimeoutError, match="within 1 s"):
+                    limited.domain.await_(domain, condition)
+            with pytest.raises(kvm.CommandTimeoutError, match="within 1 s"):
+                limited.domain.stop(domain)
+        finally:
+            watchdog.cancel()
+
+
+def test_start_that_waits_is_bounded_by_the_control(hypervisor: Hypervisor) -> None:
+    hypervisor.domain.define(guest("unaddressed"))
+    try:
+        with (
+            hypervisor.set_controls(timeout=3),
+            pytest.raises(kvm.CommandTimeoutError, match="within 3 s"),
+        ):
+            hypervisor.domain.start("unaddressed", wait="address")
+    finally:
+        hypervisor.domain.destroy("unaddressed")
+        hypervisor.domain.undefine("unaddressed")
+
+
+def test_explicit_timeout_wins_over_a_shorter_control(libvirtd: Libvirtd) -> None:
+    with (
+        Hypervisor(unix.Local(timeout=1), libvirtd.uri) as limited,
+        libvirtd.stopped(),
+        pytest.raises(kvm.CommandTimeoutError, match=r"did not listen within 4 s$"),
+    ):
+        limited.domain.stop("any", timeout=4)
+
+
+def test_explicit_timeout_bounds_requests_without_a_control(libvirtd: Libvirtd) -> None:
+    with Hypervisor(unix.Local(), libvirtd.uri) as unlimited, libvirtd.stopped():
+        watchdog = threading.Timer(60, libvirtd.go_on)
+        watchdog.start()
+        try:
+            with pytest.raises(kvm.CommandTimeoutError, match=r"did not listen within 6 s$"):
+                unlimited.domain.stop("any", timeout=6)
+        finally:
+            watchdog.cancel()
+    assert not listeners(libvirtd.uri)
+
+
 # -- every kind, as virsh prints it -----------------------------------------------------------------------------------
 
 STAMP = "2026-11-22 15:47:14.163+0000"

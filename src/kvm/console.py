@@ -32,6 +32,7 @@ from kvm.errors import (
 from kvm.virsh.command import failure
 from kvm.virsh.outcome import classify, unauthenticated
 from kvm.virsh.terminal import MarkedOutput
+from unix.controls import Deadline
 from unix.process import GRACE, Process, TimeoutExpired
 
 ESCAPE = "\udcff"
@@ -62,7 +63,7 @@ class Console:
     another thread returns what it has, which is nothing.
     """
 
-    def __init__(self, process: Process, words: list[str], mark: str, timeout: float | None) -> None:
+    def __init__(self, process: Process, words: list[str], mark: str, deadline: Deadline) -> None:
         assert process.stdin
         self._process = process
         self._words = words
@@ -77,7 +78,7 @@ class Console:
         self._close = weakref.finalize(self, _close, process, (self._wake, self._waker), os.getpid())
         os.set_blocking(self._descriptor, False)
         try:
-            self._connect(timeout)
+            self._connect(deadline.end, deadline.seconds)
         except BaseException:
             self.close()
             raise
@@ -166,9 +167,8 @@ class Console:
         with self._using, self._waking:
             self._close()
 
-    def _connect(self, timeout: float | None) -> None:
+    def _connect(self, deadline: float | None, timeout: float) -> None:
         """Read what virsh says itself, up to where the guest may begin, and not a byte more."""
-        deadline = _deadline(timeout)
         while not _BANNER.search(self._unread):
             self._fill(deadline, timeout, 1)
             if self._has_ended:

@@ -12,7 +12,7 @@ import re
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, NotRequired, Self, TypeAlias, TypedDict, TypeVar
@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, NotRequired, Self, TypeAlias, Typed
 from kvm import text, units
 from kvm.errors import UnreadableOutputError
 from kvm.virsh.stream import Stream
+from unix.controls import Deadline
 
 D = TypeVar("D", covariant=True)
 
@@ -97,6 +98,11 @@ class Events(Generic[D]):
         moment = time.monotonic() + units.seconds("within", seconds)
         record = self._stream.take(moment if self._deadline is None else min(moment, self._deadline))
         return None if record is None else self._reader.read(record, self._known)
+
+    def until(self, deadline: Deadline) -> Iterator[Event[D]]:
+        """The events that come before `deadline`."""
+        while (record := self._stream.take(deadline.end)) is not None:
+            yield self._reader.read(record, self._known)
 
     def __enter__(self) -> Self:
         return self

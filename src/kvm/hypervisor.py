@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -12,7 +13,7 @@ from kvm import redaction
 from kvm.cached import cached_property
 from kvm.errors import InvalidArgumentError
 from kvm.groups.groups import Groups
-from unix.controls import is_bool
+from unix.controls import Deadline, is_bool
 from unix.words import command_line
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _KNOWN = {"parse": unix.Control(False, is_bool, "True or False")}
+
+_LEAST = 5.0
+"""Seconds that a request has at least, if its control has no fewer, when a method's own time is nearly up."""
 
 CONTROLS: Mapping[str, object] = MappingProxyType({name: control.default for name, control in _KNOWN.items()})
 """The controls that a Hypervisor adds to its host's, and their defaults.
@@ -149,6 +153,14 @@ class Hypervisor(unix.Wrapper, Groups):
             return value
         finally:
             plan.close()
+
+    @contextmanager
+    def bounded(self, timeout: float | None, default: float = math.inf) -> Iterator[Deadline]:
+        """Bound all that is asked in a block by one deadline, see `Caller.bounded`."""
+        limit = self.time_limit() or math.inf
+        deadline = Deadline(min(default, limit) if timeout is None else timeout, min(limit, _LEAST))
+        with self.set_controls(timeout=deadline):
+            yield deadline
 
     def listen(
         self, command: Command, reader: Reader[D], names: Command, *, timeout: float | None, loop: bool

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,35 @@ LONGEST = 1_000_000
 """The longest time limit, in seconds."""
 
 
+class Deadline:
+    """The end of the time that one call has for all its commands together, as a value of the control ``timeout``.
+
+    `seconds` is how long that is from now on, `math.inf` for no end. A command has at least `least` seconds, also when
+    the time is nearly up: one that is broken off may have an unknown outcome.
+    """
+
+    def __init__(self, seconds: float, least: float = 0) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+        self._least = least
+
+    @property
+    def end(self) -> float | None:
+        """The moment of `time.monotonic`; None if there is none."""
+        return None if self._end == math.inf else self._end
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left."""
+        return max(self._end - time.monotonic(), 0)
+
+    @property
+    def limit(self) -> float:
+        """The seconds for a command that begins now; tenths, as error messages show them."""
+        left = self.left
+        return max(left if left == math.inf else math.ceil(left * 10) / 10, self._least, 0.1)
+
+
 class Controls(TypedDict, total=False):
     """The controls that every host has.
 
@@ -30,7 +60,8 @@ class Controls(TypedDict, total=False):
     - ``locale``: the locale commands run in (``LC_ALL``); None leaves the host's own.
     - ``decode``: the codec of their output; None leaves it bytes.
     - ``envs``: environment variables added to the host's own.
-    - ``timeout``: seconds after which a command is ended, with its whole process group; None: never.
+    - ``timeout``: seconds after which a command is ended, with its whole process group; None: never. A `Deadline` is
+      for all commands together.
     - ``escape_args``: True passes each argument as one word; False splits it into words as a shell would,
       or, under ``shell``, leaves it to the shell.
     - ``shell``: True or the name of a shell runs commands through it; None or False: no shell reads them.
@@ -41,7 +72,7 @@ class Controls(TypedDict, total=False):
     locale: str | None
     decode: str | None
     envs: Mapping[str, str]
-    timeout: float | None
+    timeout: float | Deadline | None
     escape_args: bool
     shell: bool | str | None
     su: str | None
@@ -75,7 +106,7 @@ def _is_environment(value: object) -> bool:
 
 
 def _is_timeout(value: object) -> bool:
-    return value is None or (
+    return isinstance(value, Deadline | None) or (
         isinstance(value, int | float) and not isinstance(value, bool) and (0 <= value <= LONGEST or value == math.inf)
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Unpack, cast
 
-from unix.controls import HOST_CONTROLS, Controls, ControlSet
+from unix.controls import HOST_CONTROLS, Controls, ControlSet, Deadline
 from unix.errors import ArgumentError
 from unix.result import Result
 from unix.words import Argument, Option, command_line, encode, words_of
@@ -271,7 +271,8 @@ class Host(ABC):
 
     def time_limit(self) -> float | None:
         """The seconds that a command may take, as the control ``timeout`` has it; None if there is no limit."""
-        seconds = cast(float | None, self.get_control("timeout"))
+        timeout = cast(float | Deadline | None, self.get_control("timeout"))
+        seconds = timeout.limit if isinstance(timeout, Deadline) else timeout
         return seconds if seconds and seconds != math.inf else None
 
     def _decoder(self) -> Callable[[bytes], str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
+
+from unix.controls import Deadline
 
 if TYPE_CHECKING:
     from kvm.events import Events, Reader
@@ -27,6 +31,13 @@ class Caller(ABC):
     @abstractmethod
     def call(self, plan: Plan[T]) -> T:
         """Carry `plan` out and give its value."""
+
+    def bounded(self, timeout: float | None, default: float = math.inf) -> AbstractContextManager[Deadline]:
+        """Bound all that is asked in a block by one deadline: in `timeout` seconds, if it is given.
+
+        Otherwise in `default` seconds, or in those of the control ``timeout`` if these are fewer.
+        """
+        return nullcontext(Deadline(default if timeout is None else timeout))
 
     def listen(
         self,

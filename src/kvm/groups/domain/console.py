@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
+from kvm import units
 from kvm.console import ESCAPE, Console
 from kvm.groups.group import Group
 from kvm.virsh.command import Command, failure
@@ -12,6 +13,10 @@ from unix.result import Result
 
 if TYPE_CHECKING:
     from kvm.groups import options_generated as options
+
+
+_CONNECT_S = 30.0
+"""Seconds in which virsh connects to a console."""
 
 
 class Consoles(Group):
@@ -27,12 +32,13 @@ class Consoles(Group):
         return self._interact(Command("console", {"domain": domain, **options}, reads=False))
 
     def open_console(
-        self, domain: str | int, *, timeout: float | None = 30, **options: Unpack[options.ConsoleOptions]
+        self, domain: str | int, *, timeout: float | None = None, **options: Unpack[options.ConsoleOptions]
     ) -> Console:
         """A domain's serial console for a program to talk to, see `kvm.console.Console`. virsh: ``console``.
 
-        The options are those of `console`. `timeout` is for the connection, in seconds. `InvalidStateError` if the
-        domain does not run, or somebody else is connected.
+        The options are those of `console`. `timeout` is for the connection, in seconds: without it 30, or those of the
+        control ``timeout`` if these are fewer. `InvalidStateError` if the domain does not run, or somebody else is
+        connected.
 
         >>> with hypervisor.domain.open_console("web1") as console:
         ...     console.write(b"\\n")
@@ -40,8 +46,10 @@ class Consoles(Group):
         """
         command = Command("console", {"domain": domain, **options}, reads=False)
         mark = new_mark()
-        process = self._caller.on_terminal(command, f"--escape={ESCAPE}", mark=mark)
-        return Console(process, command.words(), mark, timeout)
+        timeout = None if timeout is None else units.seconds("virsh console: timeout", timeout)
+        with self._caller.bounded(timeout, _CONNECT_S) as deadline:
+            process = self._caller.on_terminal(command, f"--escape={ESCAPE}", mark=mark)
+            return Console(process, command.words(), mark, deadline)
 
     def lxc_enter_namespace(self, domain: str | int, *cmd: str, noseclabel: bool = False) -> Result:
         """Run a command in a container, with this program's terminal. virsh: ``lxc-enter-namespace``.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import re
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
@@ -41,6 +40,7 @@ from kvm.groups.network import DhcpLease, _leases
 from kvm.values import MAX_DIGITS, Quantity
 from kvm.virsh.command import Command, failure
 from kvm.virsh.plan import acting, checked
+from unix.controls import LONGEST, Deadline
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -380,25 +380,26 @@ class DomainEvents(Lifecycle, Monitor, Devices):
 
         ``'domain-inactive'``: the domain is not running (any more). ``'guest-agent-available'``: its guest agent is
         there, which for most guests means that they have booted; a domain that does not run may be started meanwhile.
-        `CommandTimeoutError` after `timeout` seconds.
+        `CommandTimeoutError` after `timeout` seconds; without `timeout`, after those of the control ``timeout``.
         """
         timeout = None if timeout is None else units.seconds("virsh await: timeout", timeout)
-        if condition == "domain-inactive":
-            holds = self._await_inactive(domain, timeout)
-        elif condition == "guest-agent-available":
-            holds = self._await_agent(domain, timeout)
-        else:
-            raise InvalidArgumentError(f"virsh await: there is no condition {condition!r}")
+        with self._caller.bounded(timeout) as deadline:
+            if condition == "domain-inactive":
+                holds = self._await_inactive(domain, deadline)
+            elif condition == "guest-agent-available":
+                holds = self._await_agent(domain, deadline)
+            else:
+                raise InvalidArgumentError(f"virsh await: there is no condition {condition!r}")
         if holds:
             return Result(0, "condition fulfilled\n", "")
-        return self._late(f"await: {condition} of {domain} has not come true within {timeout:g} s")
+        return self._late(f"await: {condition} of {domain} has not come true within {deadline.seconds:g} s")
 
     def start(
         self,
         domain: str | int,
         *,
         wait: Literal["agent", "address"] | None = None,
-        timeout: float = 120,
+        timeout: float | None = None,
         **options: Unpack[options.StartOptions],
     ) -> Result:
         """Start a domain that is defined, from its managed save if it has one. virsh: ``start``.
@@ -416,7 +417,8 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         they are polled twice a second.
 
         `CommandTimeoutError` after `timeout` seconds, and `InvalidStateError` at once if the domain stops or is paused
-        meanwhile. Both say that it was started; after the first it runs on.
+        meanwhile. Both say that it was started; after the first it runs on. Without `timeout` it waits for 120 seconds,
+        or for those of the control ``timeout`` if these are fewer.
         """
         if wait is None:
             return self._act("start", domain=domain, **options)
@@ -424,8 +426,8 @@ class DomainEvents(Lifecycle, Monitor, Devices):
             raise InvalidArgumentError(f"virsh start: it waits for 'agent' or 'address', not for {wait!r}")
         if options.get("paused"):
             raise InvalidArgumentError("virsh start: a guest that is paused does not boot, so nothing comes of waiting")
-        timeout = units.seconds("virsh start: timeout", timeout)
-        with self.event(domain) as events:
+        timeout = None if timeout is None else units.seconds("virsh start: timeout", timeout)
+        with self._caller.bounded(timeout, _START_S) as deadline, self.event(domain) as events:
             conf = self.conf(domain, inactive=True)
             if wait == "agent" and not booting.has_agent(conf):
                 why = f"start: {domain} has no channel for a guest agent, and was not started"
@@ -436,29 +438,36 @@ class DomainEvents(Lifecycle, Monitor, Devices):
             if not started.status:
                 return started
             try:
-                return self._await_guest(domain, wait, timeout, events, started, conf, [] if goes_on else leased)
+                return self._await_guest(domain, wait, deadline, events, started, conf, [] if goes_on else leased)
             except KvmError as error:
                 error.add_note(f"{domain} was started")
                 raise
 
-    def stop(self, domain: str | int, timeout: float = 30, force: bool = False, *, mode: str | None = None) -> Result:
+    def stop(
+        self, domain: str | int, timeout: float | None = None, force: bool = False, *, mode: str | None = None
+    ) -> Result:
         """Ask a domain to shut down, as `shutdown` does, and wait until it has. virsh: ``shutdown``, ``destroy``.
 
         If it has not after `timeout` seconds, it is destroyed with `force`, and otherwise a `CommandTimeoutError`. With
         `force` it is destroyed at once if it cannot be asked: if it is paused, or its agent does not answer. The
         Result's `stdout` says which it was. `mode` as with `shutdown`. `InvalidStateError` if it does not run, or if it
-        is paused, without `force`. Not for domains of a ``test:`` hypervisor, whose events are not heard.
+        is paused, without `force`. Not for domains of a ``test:`` hypervisor, whose events are not heard. Without
+        `timeout` it waits for 30 seconds, or for those of the control ``timeout`` if these are fewer.
         """
-        timeout = units.seconds("virsh shutdown: timeout", timeout)
-        why = f"it has not shut down within {timeout:g} s"
-        with self.event(domain, event="lifecycle", timeout=timeout) as events:
+        timeout = None if timeout is None else units.seconds("virsh shutdown: timeout", timeout)
+        with self._caller.bounded(timeout, _STOP_S) as deadline:
+            return self._stop(domain, deadline, force=force, mode=mode)
+
+    def _stop(self, domain: str | int, deadline: Deadline, *, force: bool, mode: str | None) -> Result:
+        why = f"it has not shut down within {deadline.seconds:g} s"
+        with self.event(domain, event="lifecycle") as events:
             command = Command("shutdown", {"domain": domain, "mode": mode}, reads=False)
             asked = self._caller.call(acting(command, check=False))
             if asked.status:
-                if any(event.details["event"] == "Stopped" for event in events):
+                if any(event.details["event"] == "Stopped" for event in events.until(deadline)):
                     return Result(0, f"Domain {str(domain)!r} was shut down\n", "")
                 if not force:
-                    return self._late(f"shutdown: {domain} has not shut down within {timeout:g} s")
+                    return self._late(f"shutdown: {domain} has not shut down within {deadline.seconds:g} s")
             else:
                 refusal = failure(command.words(), asked)
                 if not force or isinstance(refusal, ConnectionError | TimeoutError) or self._is_inactive(domain):
@@ -478,19 +487,18 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         self,
         domain: str | int,
         wait: str,
-        timeout: float,
+        deadline: Deadline,
         events: Events[Details],
         started: Result,
         conf: Mapping[str, Any],
         leased: builtins.list[DhcpLease],
     ) -> Result:
-        deadline = time.monotonic() + timeout
         while True:
             if wait == "agent" and self._has_connected_agent(domain):
                 return started
             if wait == "address" and (address := self._address(domain, conf, leased)):
                 return Result(0, f"{started.stdout}{address}\n", "")
-            event = events.within(_LOOK if wait == "address" else deadline - time.monotonic())
+            event = events.within(min(_LOOK if wait == "address" else LONGEST, deadline.left))
             if event and event.kind == "lifecycle" and event.details["event"] in ("Stopped", "Crashed"):
                 how = event.details.get("detail", event.details["event"]).lower()
                 return self._failed(InvalidStateError, f"start: {domain} was started, and has stopped again: {how}")
@@ -499,9 +507,10 @@ class DomainEvents(Lifecycle, Monitor, Devices):
                 if state in ("paused", "pmsuspended"):
                     message = f"start: {domain} was started, and is {state}, so that its guest does not boot: resume it"
                     return self._failed(InvalidStateError, message)
-            if time.monotonic() >= deadline:
+            if not deadline.left:
                 what = "its guest agent" if wait == "agent" else "an address of its guest"
-                return self._late(f"start: {domain} was started, but {what} was not there within {timeout:g} s")
+                limit = f"{deadline.seconds:g} s"
+                return self._late(f"start: {domain} was started, but {what} was not there within {limit}")
 
     def _has_connected_agent(self, domain: str | int) -> bool:
         return bool(self.conf(domain, xpath=_AGENT))
@@ -523,11 +532,11 @@ class DomainEvents(Lifecycle, Monitor, Devices):
                 found += [lease for lease in every if lease["mac"] in macs]
         return found
 
-    def _await_inactive(self, domain: str | int, timeout: float | None) -> bool:
-        with self.event(domain, event="lifecycle", timeout=timeout) as events:
+    def _await_inactive(self, domain: str | int, deadline: Deadline) -> bool:
+        with self.event(domain, event="lifecycle") as events:
             if self._is_inactive(domain):
                 return True
-            return any(event.details["event"] == "Stopped" for event in events)
+            return any(event.details["event"] == "Stopped" for event in events.until(deadline))
 
     def _is_inactive(self, domain: str | int) -> bool:
         """Return whether a domain does not run, or does not exist any more."""
@@ -536,11 +545,11 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         except NotFoundError:
             return True
 
-    def _await_agent(self, domain: str | int, timeout: float | None) -> bool:
-        with self.event(domain, event="agent-lifecycle", timeout=timeout) as events:
+    def _await_agent(self, domain: str | int, deadline: Deadline) -> bool:
+        with self.event(domain, event="agent-lifecycle") as events:
             if self._has_connected_agent(domain):
                 return True
-            return any(event.details["state"] == "connected" for event in events)
+            return any(event.details["state"] == "connected" for event in events.until(deadline))
 
     def _late(self, message: str) -> Result:
         if self._caller.check:
@@ -563,6 +572,12 @@ def _no_answer_yet() -> Iterator[None]:
     except KvmError:
         pass
 
+
+_START_S = 120.0
+"""Seconds for which `start` waits for a guest."""
+
+_STOP_S = 30.0
+"""Seconds for which `stop` waits for a guest to shut down."""
 
 _LOOK = 0.5
 """Seconds between two looks for an address."""

@@ -164,7 +164,7 @@ def groups() -> Iterator[type[Group]]:
         if is_group(name):
             property_ = vars(Groups)[name]
             module = __import__(f"kvm.groups.{name}", fromlist=[name])
-            group = getattr(module, property_._function.__annotations__["return"], None)
+            group = getattr(module, property_.func.__annotations__["return"], None)
             if group and issubclass(group, Group) and group._key:
                 yield group
 

@@ -6,7 +6,8 @@ import pytest
 
 import unix
 from conftest import Estate
-from kvm import Hypervisor, InvalidStateError, NotFoundError
+from kvm import CommandTimeoutError, Hypervisor, InvalidStateError, NotFoundError
+from libvirtd import Libvirtd
 
 
 @pytest.fixture
@@ -115,3 +116,29 @@ def test_what_the_prompt_cannot_carry_keeps_its_place(live: Hypervisor) -> None:
         pipe.domain.state("test")
         values = pipe.execute(raise_on_error=False)
     assert [values[0], type(values[1]), values[2]] == ["running", NotFoundError, "running"]
+
+
+def test_lookups_behind_one_that_is_not_answered_fail_at_once(
+    libvirtd: Libvirtd, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Hypervisor(unix.Local(timeout=1), libvirtd.uri) as limited, libvirtd.stopped(), limited.pipeline() as pipe:
+        caplog.set_level("DEBUG", logger="kvm")
+        for number in range(5):
+            pipe.domain.state(number)
+        pipe.domain.destroy("7")
+        values = pipe.execute(raise_on_error=False)
+    assert [type(value) for value in values] == [CommandTimeoutError] * 6
+    assert not values[5].outcome_unknown
+    assert sum(message.startswith("virsh list ") for message in caplog.messages) == 1
+
+
+def test_commands_behind_one_that_is_not_answered_are_not_begun(libvirtd: Libvirtd) -> None:
+    with Hypervisor(unix.Local(timeout=1), libvirtd.uri) as limited, libvirtd.stopped(), limited.pipeline() as pipe:
+        pipe.generic.nodeinfo()
+        pipe.domain.define({"@type": "qemu", "name": "undone", "memory": 8192, "os": {"type": "hvm"}})
+        pipe.generic.nodeinfo()
+        first, *behind = pipe.execute(raise_on_error=False)
+    assert str(first).endswith("within 1 s")
+    assert [str(each).endswith("was not begun") for each in behind] == [True, True]
+    with Hypervisor(unix.Local(), libvirtd.uri) as hypervisor:
+        assert "undone" not in hypervisor.domain.list(all=True)

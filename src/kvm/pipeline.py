@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar, cast
 from kvm.errors import KvmError
 from kvm.groups.groups import Groups
 from kvm.virsh.command import Command
+from kvm.virsh.outcome import is_unanswered, not_asked
 from kvm.virsh.plan import Lookup, Plan
 from unix.result import Result
 
@@ -81,6 +82,7 @@ class _Carrying:
 
     def __init__(self, run: _Run) -> None:
         self._run = run
+        self._is_unanswered = False
 
     def out(self, plans: Sequence[tuple[Plan[Any], tuple[Command, ...]]]) -> list[Any]:
         """The values of `plans`, each given with the commands that it asks first.
@@ -131,7 +133,7 @@ class _Carrying:
             if len(came[place]) == len(asked) and not isinstance(asked, Lookup):
                 advance(place, [result for _, result in sorted(came.pop(place).items())])
 
-        results = self._run([command for _, commands in going.values() for command in commands], early)
+        results = self._asked([command for _, commands in going.values() for command in commands], early)
         rest: dict[int, list[Result]] = {place: [] for place in came}
         for place, result in zip(owners, results, strict=True):
             if place in rest:
@@ -139,3 +141,11 @@ class _Carrying:
         for place, its_results in rest.items():
             advance(place, its_results)
         return dict(sorted(onwards.items()))
+
+    def _asked(self, commands: Sequence[Command], early: Callable[[int, Result], None]) -> tuple[Result, ...]:
+        """The results of `commands`; none is begun once virsh has not answered one in time."""
+        if self._is_unanswered:
+            return tuple(not_asked() for _ in commands)
+        results = self._run(commands, early)
+        self._is_unanswered = any(map(is_unanswered, results))
+        return results

@@ -17,6 +17,9 @@ from kvm.virsh import manners
 from kvm.virsh.command import failure
 from unix.result import Result
 
+_NO_ANSWER = "error: Timed out during operation: virsh did not answer"
+"""How the error of a command begins that virsh did not answer in time."""
+
 _NOT_CONNECTED = b"failed to connect to the hypervisor"
 """What virsh says behind ``error: ``, which is written before, so that a line of libvirt's log can come in between."""
 
@@ -54,8 +57,17 @@ def unknown(name: str) -> str:
 
 def timed_out(timeout: float, doubt: str = "") -> Result:
     """Return the result of a command that virsh did not answer in `timeout` seconds, in `doubt` if it had begun."""
-    message = f"error: Timed out during operation: virsh did not answer within {timeout:g} s{doubt}\n"
-    return Result(255, "", message, outcome_unknown=bool(doubt))
+    return Result(255, "", f"{_NO_ANSWER} within {timeout:g} s{doubt}\n", outcome_unknown=bool(doubt))
+
+
+def not_asked() -> Result:
+    """Return the result of a command that was to come after one that virsh did not answer, and was not begun."""
+    return Result(255, "", f"{_NO_ANSWER} an earlier command, so this one was not begun\n")
+
+
+def is_unanswered(result: Result) -> bool:
+    """Return whether virsh did not answer a command in time, other than libvirt, which may answer that it timed out."""
+    return result.return_code == 255 and result.stderr.startswith(_NO_ANSWER)
 
 
 def lost(why: str, doubt: str) -> Result:

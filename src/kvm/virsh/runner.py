@@ -17,7 +17,7 @@ from kvm.virsh.another import AnotherVirsh
 from kvm.virsh.command import STDIN, Command, failure
 from kvm.virsh.connection import Connection
 from kvm.virsh.live import Early, Line, Live, Pool
-from kvm.virsh.outcome import is_lost, timed_out, unreached
+from kvm.virsh.outcome import is_lost, is_unanswered, not_asked, timed_out, unreached
 from kvm.virsh.plan import checked
 from kvm.virsh.process import OneProcessEach, as_virsh_wants, no_virsh, visible
 from kvm.virsh.terminal import marking
@@ -51,6 +51,7 @@ class Runner:
     def run(self, commands: Sequence[Command], early: Early | None = None) -> tuple[Result, ...]:
         """The results of `commands`, in order; what the prompt takes is written ahead.
 
+        Behind one that is not answered in time nothing is waited for anew.
         `early` is given the place and the result of commands that have succeeded while others are still under way.
         """
         lines = [Line(command.name, command.words(), reads=command.reads) for command in commands]
@@ -69,11 +70,15 @@ class Runner:
                 continue
             results += self._live.run(pool, ahead, _moved(early, len(results)))
             ahead = []
+            if any(map(is_unanswered, results)):
+                return (*results, *[not_asked()] * (len(commands) - len(results)))
             results.append(
                 self._apart(pool, line, contents)
                 if transfer is None
                 else self._transferred(pool, line, transfer, is_live=is_live and connection.keeps_state)
             )
+        if ahead and any(map(is_unanswered, results)):
+            return (*results, *[not_asked()] * len(ahead))
         return (*results, *self._live.run(pool, ahead, _moved(early, len(results))))
 
     def run_words(self, words: Sequence[str]) -> Result:

@@ -385,3 +385,12 @@ def test_a_domain_that_comes_or_goes_between_table_and_names_is_no_other() -> No
         "b": {"id": 2, "state": "paused"},
         "c": {"id": None, "state": "shut off"},
     }
+
+
+def test_list_that_is_not_answered_asks_nothing_more(libvirtd: Libvirtd, caplog: pytest.LogCaptureFixture) -> None:
+    with Hypervisor(unix.Local(timeout=1), libvirtd.uri) as limited, libvirtd.stopped():
+        caplog.set_level("DEBUG", logger="kvm")
+        with pytest.raises(kvm.CommandTimeoutError, match=r"within 1 s$"):
+            limited.domain.list(all=True)
+    asked = [message for message in caplog.messages if message.startswith("virsh ")]
+    assert [message.split()[1] for message in asked] == ["list", "domstats"]

@@ -11,6 +11,7 @@ from kvm.errors import UnreadableOutputError
 from kvm.groups.group import Group
 from kvm.values import Quantity
 from kvm.virsh.command import Command
+from kvm.virsh.outcome import is_lost, is_unanswered
 from kvm.virsh.plan import ATTEMPTS, Plan, checked, is_gone, reading_all, resolved
 from unix.result import Result
 
@@ -190,7 +191,11 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
     filters = {name: value for name, value in options.items() if name not in ("id", "name", "table", "title", "uuid")}
     names = Command("list", {**filters, "uuid": True, "id": True, "name": True})
     if not options.get("title") and not options.get("managed_save"):
-        exact, stats = yield (names, Command("domstats", {"state": True}))
+        states = Command("domstats", {"state": True})
+        exact, stats = yield (names, states)
+        if is_unanswered(stats) or is_lost(states.name, stats):  # the table would be waited for in vain as well
+            checked(names, exact)
+            checked(states, stats)
         if stats.status and (joined := _joined(checked(names, exact).stdout, stats.stdout)) is not None:
             return joined if options.get("uuid") else {name: _without_uuid(each) for name, each in joined.items()}
     else:

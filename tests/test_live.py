@@ -35,7 +35,7 @@ from kvm import (
     NotFoundError,
     redaction,
 )
-from kvm.virsh import manners, sessions
+from kvm.virsh import manners, process, prompt, sessions
 from kvm.virsh.command import Command
 from kvm.virsh.process import OneProcessEach
 from libvirtd import Libvirtd
@@ -669,3 +669,47 @@ def test_session_daemon_is_found_without_runtime_directory(cache: str, host: uni
             if pid.exists():
                 os.kill(int(pid.read_text()), signal.SIGTERM)
                 wait_until(lambda: not pid.exists())
+
+
+# -- a virsh that prints without end
+
+PROMPT = r"Welcome to virsh\n\nvirsh # "
+
+
+@pytest.fixture
+def endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> unix.Local:
+    """A host whose virsh prints 64 MiB for its first command, with 8 MiB as the bound, and no end of it."""
+    greeting = f"[ $# -gt 1 ] || {{ printf '{PROMPT}'; read -r line; }}"
+    script = f"#!/bin/sh\n{greeting}\nhead -c 67108864 /dev/zero\nexec sleep 600\n"
+    (tmp_path / "virsh").write_text(script)
+    (tmp_path / "virsh").chmod(0o755)
+    for module in (prompt, process):
+        monkeypatch.setattr(module, "MAX_REPLY_BYTES", 8 << 20)
+    return unix.Local(envs={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, timeout=20)
+
+
+def test_session_that_prints_without_end_is_ended(endless: unix.Local) -> None:
+    with Hypervisor(endless, "qemu:///system") as hypervisor:
+        with pytest.raises(KvmError, match=r"printed more than 8 MiB for one command and was ended$"):
+            hypervisor.generic.nodeinfo()
+        with pytest.raises(KvmError, match=r"printed more than 8 MiB .* outcome of destroy is unknown") as raised:
+            hypervisor.domain.destroy("guest")
+        assert raised.value.outcome_unknown
+
+
+def test_one_shot_command_that_prints_without_end_is_ended(endless: unix.Local) -> None:
+    commands = OneProcessEach(endless, "qemu:///system")
+    read, acted = commands.run_words(["domtime"], reads=True), commands.run_words(["domtime"])
+    assert "printed more than 8 MiB for one command and was ended" in read.stderr
+    assert (read.outcome_unknown, acted.outcome_unknown) == (False, True)
+
+
+def test_greeting_without_end_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "virsh").write_text("#!/bin/sh\nprintf 'Welcome to '\nhead -c 67108864 /dev/zero\nexec sleep 600\n")
+    (tmp_path / "virsh").chmod(0o755)
+    host = unix.Local(envs={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, timeout=20)
+    with (
+        Hypervisor(host, "qemu:///system") as hypervisor,
+        pytest.raises(KvmError, match="printed more than 1 MiB"),
+    ):
+        hypervisor.generic.nodeinfo()

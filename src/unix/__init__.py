@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ConnectionLostError,
         ControlError,
         HostKeyError,
+        OutputTooLongError,
         UnixError,
         UserError,
     )
@@ -45,6 +46,7 @@ __all__ = [
     "HostKeyError",
     "Local",
     "Option",
+    "OutputTooLongError",
     "Remote",
     "Result",
     "UnixError",

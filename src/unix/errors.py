@@ -58,6 +58,18 @@ class CommandTimeoutError(UnixError, TimeoutError):
         return printable(f"{self.command[0]} did not end within {self.timeout:g} s and was stopped")
 
 
+class OutputTooLongError(UnixError):
+    """A command printed more than `limit` bytes; its whole process group was ended."""
+
+    def __init__(self, command: Sequence[str], limit: int) -> None:
+        super().__init__(command, limit)
+        self.command = list(command)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return printable(f"{self.command[0]} printed more than {self.limit} bytes and was stopped")
+
+
 class ConnectError(UnixError, ConnectionError):
     """There is no connection to the host: it does not answer, refuses, or cannot be found. Nothing was run there."""
 

@@ -61,17 +61,23 @@ class Host(ABC):
         return self.run(self._words(command, args, options))
 
     def run(
-        self, argv: Sequence[Argument], *, input: bytes | str | None = None, timeout: float | None = None
+        self,
+        argv: Sequence[Argument],
+        *,
+        input: bytes | str | None = None,
+        timeout: float | None = None,
+        max_output: int | None = None,
     ) -> Result:
         """Run the words `argv` verbatim, with `input` (or nothing) on standard input, and wait for the end.
 
-        `timeout` in seconds overrides the control of that name; 0 is no limit. Returns and raises what `execute` does.
+        `timeout` in seconds overrides the control of that name; 0 is no limit. Returns and raises what `execute` does,
+        and `OutputTooLongError` if the command prints more than `max_output` bytes, where that is given.
         """
         from unix.process import CannotStartError, finish
 
         if timeout is not None:
             with self._controls.changed({"timeout": timeout}):
-                return self.run(argv, input=input)
+                return self.run(argv, input=input, max_output=max_output)
         data = encode(input) if isinstance(input, str) else input
         if not isinstance(data, bytes | None):
             raise ArgumentError(f"the input of a command is bytes or text, not {type(input).__name__}")
@@ -80,7 +86,7 @@ class Host(ABC):
             process = self._start(words_of(argv), stdin=data is not None)
         except CannotStartError as error:
             return Result(error.return_code, decode(b""), decode(error.said))
-        return_code, stdout, stderr = finish(process, data, self.time_limit())
+        return_code, stdout, stderr = finish(process, data, self.time_limit(), max_output)
         return Result(return_code, decode(stdout), decode(stderr))
 
     def stream(

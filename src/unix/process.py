@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Literal, Self, cast
 
-from unix.errors import CommandTimeoutError, UnixError
+from unix.errors import CommandTimeoutError, OutputTooLongError, UnixError
 from unix.log import listener
 from unix.words import encode
 
@@ -275,10 +275,12 @@ def _is_there(program: str, env: Mapping[str, str]) -> bool:
     return any(os.path.exists(os.path.join(directory, program)) for directory in directories)
 
 
-def finish(process: Process, data: bytes | None, timeout: float | None) -> tuple[int, bytes, bytes]:
+def finish(
+    process: Process, data: bytes | None, timeout: float | None, max_output: int | None = None
+) -> tuple[int, bytes, bytes]:
     """Feed `data` to the process and read both its outputs to their ends; its return code and what it wrote."""
     stdout: list[bytes] = []
-    return_code, stderr = exchange(process, (data or b"",), stdout.append, timeout)
+    return_code, stderr = exchange(process, (data or b"",), stdout.append, timeout, max_output=max_output)
     return return_code, b"".join(stdout), stderr
 
 
@@ -290,17 +292,21 @@ def exchange(
     *,
     at_once: int = _CHUNK,
     heed: Callable[[bytes], object] | None = None,
+    max_output: int | None = None,
 ) -> tuple[int, bytes]:
     """Feed `pieces` to the process, have what it writes taken as it comes; its return code and its standard error.
 
     A piece is asked for when the one before has been written, and none any more once nobody reads them. What `pieces`
     or `take` raise ends the process. `take` is given at most so many bytes `at_once`; `heed` what comes from standard
-    error, and nothing ten times a second.
+    error, and nothing ten times a second. `OutputTooLongError` behind `max_output` bytes of both outputs.
     """
     said: list[bytes] = []
+    printed = 0
     deadline = _deadline(timeout)
     try:
         for name, chunk in _chunks(process, pieces, deadline, at_once, _GLANCE if heed else None):
+            printed += len(chunk)
+            _check_size(process, printed, max_output)
             if name == "stderr":
                 said.append(chunk)
                 if heed:
@@ -427,6 +433,11 @@ def _deadline(timeout: float | None) -> float | None:
 def _go_on_until(deadline: float | None) -> None:
     if _left(deadline) == 0:
         raise TimeoutExpired([], 0)
+
+
+def _check_size(process: Process, printed: int, max_output: int | None) -> None:
+    if max_output is not None and printed > max_output:
+        raise OutputTooLongError(process.words, max_output)
 
 
 def _left(deadline: float | None) -> float | None:

@@ -23,7 +23,7 @@ from kvm.virsh import prompt
 from kvm.virsh.command import Command
 from kvm.virsh.connection import Connection, named
 from kvm.virsh.environment import EVERY_VIRSH, PRINT_RUNTIME_DIRECTORY
-from kvm.virsh.outcome import classify, is_lost, lost, timed_out, unauthenticated, unknown, unreached
+from kvm.virsh.outcome import classify, is_lost, lost, timed_out, too_long, unauthenticated, unknown, unreached
 from kvm.virsh.process import OneProcessEach
 from kvm.virsh.session import Session, replies
 from kvm.virsh.sessions import Loan, Sessions
@@ -137,6 +137,8 @@ class Live:
                 return [_timed_out(line, timeout, has_begun=False) for line in lines]
             if question := session.question:
                 return [unauthenticated(question) for _ in lines]
+            if not session.has_prompted and session.is_too_long:
+                return [too_long(prompt.MAX_GREETING_BYTES) for _ in lines]
             self._take_more(pool, loan, lines)
             return self._divided(pool, lines, early, loan, timeout, deadline)
 
@@ -197,6 +199,9 @@ class Live:
             return results
         last_words, question = session.last_words() if session.has_ended else "", session.question
         code = loan.drop(session)
+        if session.is_too_long:  # virsh may have done any
+            doubts = ["" if line.reads else unknown(line.name) for line in missing]
+            return results + [too_long(prompt.MAX_REPLY_BYTES, doubt) for doubt in doubts]
         if question:  # of a virsh that was reconnecting; what was written after the command may have been the answer
             why = f"lost the connection to {pool.connection.uri}, and libvirt asked {question!r} to connect again"
             return results + [_lost(line, why, pool.connection) for line in missing]

@@ -70,6 +70,12 @@ def is_unanswered(result: Result) -> bool:
     return result.return_code == 255 and result.stderr.startswith(_NO_ANSWER)
 
 
+def too_long(limit: int, doubt: str = "") -> Result:
+    """Return the result of a command for which virsh printed more than `limit` bytes, in `doubt` if it had begun."""
+    message = f"error: virsh printed more than {limit >> 20} MiB for one command and was ended{doubt}\n"
+    return Result(255, "", message, outcome_unknown=bool(doubt))
+
+
 def lost(why: str, doubt: str) -> Result:
     """Return the result of a command that was under way when the connection to its host, or virsh itself, was lost."""
     return Result(255, "", f"error: {why}{doubt}\n", outcome_unknown=bool(doubt))

@@ -36,10 +36,12 @@ from kvm.virsh.outcome import (
     is_broken_off,
     lost,
     timed_out,
+    too_long,
     unauthenticated,
     unknown,
     unreached,
 )
+from kvm.virsh.prompt import MAX_REPLY_BYTES
 from unix.result import Result
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ class OneProcessEach:
         """Run virsh with the words of one command, `data` on its standard input; does the command only read?"""
 
         def run(argv: Sequence[str]) -> Result:
-            return self._host.run(argv if data is None else _moved(_READING, argv), input=data)
+            argv = argv if data is None else _moved(_READING, argv)
+            return self._host.run(argv, input=data, max_output=MAX_REPLY_BYTES)
 
         return self._classified(words, run, reads=reads)
 
@@ -169,6 +172,8 @@ class OneProcessEach:
                 result = run(["virsh", *self._connect, *visible(words)])
         except unix.CommandTimeoutError as error:
             return timed_out(error.timeout, doubt)
+        except unix.OutputTooLongError as error:
+            return too_long(error.limit, doubt)
         except unix.ConnectionLostError as error:
             return lost(str(error), doubt)
         except unix.ConnectError as error:

@@ -33,6 +33,12 @@ PROMPT = b"virsh # "
 LONGEST = 1 << 16
 """Characters of a line that readline, at 4 µs each, reads in less time than another virsh needs."""
 
+MAX_REPLY_BYTES = 256 << 20
+"""Bytes that virsh prints for one command at most: far more than the statistics of 10,000 guests, some 60 MB."""
+
+MAX_GREETING_BYTES = 1 << 20
+"""The same before its first prompt, which is looked for in all of them."""
+
 _GREETING = b"Welcome to "
 """The first output of a virsh that has connected."""
 
@@ -143,6 +149,12 @@ class Conversation:
     def has_prompted(self) -> bool:
         """Whether virsh has ever come to its prompt: if not, it could not connect."""
         return self._stdout.number > 0 or PROMPT in self._stdout.rest
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether virsh has printed more than belongs to any reply, and no end of it."""
+        printed = len(self._stdout.rest) + len(self._stderr.rest)
+        return printed > MAX_GREETING_BYTES and (printed > MAX_REPLY_BYTES or not self.has_prompted)
 
     @property
     def is_disconnected(self) -> bool:

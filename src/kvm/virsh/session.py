@@ -62,7 +62,7 @@ class Session:
 
     def await_prompt(self, deadline: float) -> bool:
         """Wait until virsh is at its first prompt, asks a question, or has ended; False if none is so by `deadline`."""
-        while not (self.has_prompted or self.has_ended or self.question):
+        while not (self.has_prompted or self.has_ended or self.question or self.is_too_long):
             if not _poll(self._open).poll(_milliseconds(deadline)):
                 return False
             self._read(self._err)
@@ -108,6 +108,11 @@ class Session:
     def is_reading(self) -> bool:
         """Whether virsh has read, and so may have done, the command that it was to answer next."""
         return self._conversation.is_reading
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether virsh has printed more than belongs to any reply, so that it is read no further."""
+        return self._conversation.is_too_long
 
     @property
     def has_ended(self) -> bool:
@@ -159,7 +164,7 @@ class Session:
     @property
     def _is_answering(self) -> bool:
         is_asking = self._conversation.is_disconnected and self.question
-        return self._unanswered > 0 and not self.has_ended and not is_asking
+        return self._unanswered > 0 and not (self.has_ended or is_asking or self.is_too_long)
 
     def _write(self) -> None:
         """Write what the pipe takes; nothing if virsh no longer reads."""
@@ -201,9 +206,10 @@ def replies(
 ) -> Iterator[tuple[Session, Reply]]:
     """The replies of `sessions` that were asked, each one's in order and all as they come.
 
-    There are fewer than commands from a session whose virsh ended (`has_ended`) or asks for credentials (`question`),
-    or if the first did not come by `deadline` or the next for `timeout` seconds; then this is its end. `is_reading`
-    tells whether virsh has read the first of the others, `last_words` what it said last.
+    There are fewer than commands from a session whose virsh ended (`has_ended`), asks for credentials (`question`) or
+    prints without end (`is_too_long`), or if the first did not come by `deadline` or the next for `timeout` seconds;
+    then this is its end. `is_reading` tells whether virsh has read the first of the others, `last_words` what it said
+    last.
     """
     patience = math.inf if timeout is None else timeout
     deadline = min(deadline, time.monotonic() + patience)

@@ -246,7 +246,9 @@ def test_embedded_driver_acts(embedded: Hypervisor, tmp_path: Path) -> None:
         assert embedded.domain.state("guest") == "shut off"
         embedded.domain.restore(str(tmp_path / "saved"))
         for call in (lambda: embedded.domain.event(timeout=9), lambda: embedded.domain.open_console("guest")):
-            with pytest.raises(NotSupportedError, match=r"needs a virsh of its own, and qemu:///embed"):
+            with pytest.raises(
+                NotSupportedError, match=r"needs a virsh process of its own, which cannot connect to qemu:///embed"
+            ):
                 call()
     finally:
         embedded.domain.destroy("guest")

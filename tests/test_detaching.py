@@ -32,7 +32,7 @@ def interface(mac: str) -> dict[str, Any]:
 
 @pytest.fixture
 def guest(libvirtd: Libvirtd, tmp_path: Path) -> Iterator[Hypervisor]:
-    """A running guest without an operating system, which answers no request to let go of a PCI device."""
+    """A running guest without an operating system, which answers no request to release a PCI device."""
     if os.geteuid() != 0:
         pytest.skip("QEMU has to read the disks")
     conf = {
@@ -83,7 +83,7 @@ def test_waiting_for_a_guest_that_keeps_a_device_is_bounded(guest: Hypervisor) -
     assert guest.domain.detach_device_alias(NAME, "ua-other").value == "requested"
     with pytest.raises(NotFoundError):
         guest.domain.detach_device_alias(NAME, "ua-nothing", wait=True)
-    with pytest.raises(CommandTimeoutError, match=r"has not let go of the device within 0\.3 s") as raised:
+    with pytest.raises(CommandTimeoutError, match=r"has not released the device within 0\.3 s") as raised:
         guest.domain.detach_disk(NAME, "vdb", wait=True, timeout=0.3)
     assert raised.value.outcome_unknown
     unchecked = Hypervisor(guest.host, guest.uri, check=False)

@@ -138,7 +138,7 @@ def test_a_configuration_is_edited_in_place_or_replaced(hypervisor: Hypervisor) 
     assert domain.conf("guest")["title"] == "two"
     domain.edit("guest", lambda conf: kvm.to_xml("domain", {**conf, "title": "three"}))
     assert domain.conf("guest")["title"] == "three"
-    assert domain.edit("guest", lambda conf: None).stdout == "<domain> is as it was\n"
+    assert domain.edit("guest", lambda conf: None).stdout == "<domain> is unchanged\n"
     with hypervisor.pipeline() as pipe:
         pipe.domain.edit("guest", lambda conf: conf.update(title="four"))
         pipe.domain.conf("guest", xpath="string(title)")
@@ -161,7 +161,7 @@ def test_what_somebody_else_changed_meanwhile_is_not_overwritten(hypervisor: Hyp
         domain.edit("guest", lambda other: other.update(title="theirs"))
         conf["title"] = "mine"
 
-    with pytest.raises(kvm.ChangedMeanwhileError, match=r"guest: somebody else has changed this <domain>"):
+    with pytest.raises(kvm.ChangedMeanwhileError, match=r"guest: another program has changed this <domain>"):
         domain.edit("guest", slowly)
     assert domain.conf("guest")["title"] == "theirs"
 

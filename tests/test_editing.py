@@ -219,7 +219,7 @@ def test_a_numa_topology_keeps_its_order(hypervisor: Hypervisor) -> None:
 
 @pytest.mark.parametrize("returned", ["a title", "/etc/passwd", Path("/a.xml"), 5, True, ["<a/>"]])
 def test_what_a_function_returns_by_mistake_is_refused(test_driver: Hypervisor, returned: Any) -> None:
-    with pytest.raises(kvm.InvalidArgumentError, match="the function of an edit changes the <domain> that it is given"):
+    with pytest.raises(kvm.InvalidArgumentError, match="the function of an edit must change the <domain> that it gets"):
         test_driver.domain.edit("test", lambda conf: conf.setdefault("title", returned))
 
 
@@ -332,7 +332,7 @@ def test_a_description_and_a_title_are_edited(hypervisor: Hypervisor) -> None:
     domain = hypervisor.domain
     domain.define({**GUEST, "description": "one\n two"})
     try:
-        assert domain.desc("guest", edit=lambda text: text).stdout == "description is as it was\n"
+        assert domain.desc("guest", edit=lambda text: text).stdout == "description is unchanged\n"
         domain.desc("guest", edit=lambda text: f"{text}\n\tthree ")
         domain.desc("guest", title=True, config=True, edit=lambda text: f"{text}T")
         assert domain.conf("guest")["description"] == domain.desc("guest") == "one\n two\n\tthree "

@@ -179,7 +179,7 @@ def test_a_function_whose_time_is_up_is_an_error_and_does_not_hold_the_others_up
     over.set()
     assert told["b"] == "at once"
     assert isinstance(told["a"], kvm.CommandTimeoutError)
-    assert str(told["a"]) == "a: no answer within 1 s; what has begun there may still be done"
+    assert str(told["a"]) == "a: no answer within 1 s; what has begun there may still complete"
 
 
 def test_the_limit_holds_for_each_command_as_well(pair: kvm.Fleet) -> None:

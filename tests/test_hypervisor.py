@@ -78,7 +78,7 @@ def test_its_controls_are_its_host_s_and_parse() -> None:
 
 @pytest.mark.parametrize("host", [None, "localhost", unix.Local])
 def test_it_stands_on_a_host_only(host: object) -> None:
-    with pytest.raises(TypeError, match=re.escape("stands on a host such as unix.Local()")):
+    with pytest.raises(TypeError, match=re.escape("host must be a unix.Host such as unix.Local()")):
         Hypervisor(host)  # type: ignore[arg-type]
 
 
@@ -257,7 +257,7 @@ def test_a_uri_that_nothing_answers_is_said_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uri", ["", "a\0b", 5])
 def test_what_is_no_uri_is_refused_at_once(uri: object) -> None:
-    with pytest.raises(InvalidArgumentError, match="a connection URI is a text such as 'qemu:///system'"):
+    with pytest.raises(InvalidArgumentError, match="a connection URI must be a text such as 'qemu:///system'"):
         Hypervisor(unix.Local(), uri)  # type: ignore[arg-type]
 
 

@@ -265,10 +265,10 @@ WRONG = [
     ("config", "Host a\nHost\n Host 'b\n", r"line 3: a quote in \"'b\" is open"),
     ("hosts", "", r"no host in this inventory"),
     ("hosts", "[web\nhv1\n", r"line 1: a bracket in '\[web' is open"),
-    ("hosts", "[web:var]\n", r"line 1: a section is \[web\], \[web:children\] or \[web:vars\]"),
+    ("hosts", "[web:var]\n", r"line 1: a section must be \[web\], \[web:children\] or \[web:vars\]"),
     ("hosts", "hv1\n[web:vars]\nx=1\n", r"line 2: there is no group 'web'"),
     ("hosts", "[web]\nhv1\n[all:children]\nwbe\n", r"line 4: there is no group 'wbe': did you mean 'web'\?"),
-    ("hosts", "[web]\nhv1 ansible_port\n", r"line 2: behind a host everything is name=value, not 'ansible_port'"),
+    ("hosts", "[web]\nhv1 ansible_port\n", r"line 2: the words after a host must be name=value, not 'ansible_port'"),
     ("hosts", "hv1 ansible_user='x\n", r"line 1: a quote in"),
     ("hosts", "[a]\nhv1\n[a:children]\nb\n[b:children]\na\n", r"group a: the group contains itself: a in b in a"),
     ("hosts", "#!/bin/sh\necho\n", r"line 1: this is a program, and only Ansible runs it; have Ansible write"),
@@ -299,7 +299,7 @@ def test_what_is_no_file_of_hosts_is_told(tmp_path: Path, write: Write) -> None:
     file = write("hosts.toml", 'hosts = ["a"]\ngroups = {rack1 = ["a"]}')
     with pytest.raises(InventoryError, match=r"hosts\.toml: there is no group 'rack2': did you mean 'rack1'\?"):
         kvm.Fleet.from_inventory(file, "rack2")
-    with pytest.raises(kvm.InvalidArgumentError, match="the format of an inventory is toml, ssh, ini, yaml, json"):
+    with pytest.raises(kvm.InvalidArgumentError, match="format must be one of toml, ssh, ini, yaml, json"):
         read(file, format="xml")  # type: ignore[arg-type]
 
 

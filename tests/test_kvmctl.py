@@ -698,7 +698,7 @@ def test_an_editor_is_given_all_that_libvirt_keeps(libvirtd: Libvirtd, tmp_path:
             assert steps in re.sub(r">\s+<", "><", text)
         assert value("-c", libvirtd.uri, "dominfo", "kept")["cpus"] == 3
         script.write_text("#!/bin/sh\n")
-        assert "is as it was" in kvmctl("-c", libvirtd.uri, "edit", "kept", env=env).stdout
+        assert "is unchanged" in kvmctl("-c", libvirtd.uri, "edit", "kept", env=env).stdout
     finally:
         kvmctl("-c", libvirtd.uri, "undefine", "kept")
 

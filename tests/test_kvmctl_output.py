@@ -204,7 +204,7 @@ def test_a_document_goes_back_as_json_or_yaml(libvirtd: Libvirtd, guest: str, tm
         ("just words", "standard input must be XML, or a mapping in JSON or YAML, not str"),
         ("a: " + "[" * 3000, "standard input is nested too deeply"),
         ('{"a": ' * 100_000, "standard input is nested too deeply"),
-        (b"name: \xff", "standard input is not XML, and as JSON or YAML it has to be UTF-8"),
+        (b"name: \xff", "standard input must be XML, or JSON or YAML in UTF-8"),
     ],
     ids=range(6),
 )
@@ -220,7 +220,7 @@ def test_a_document_for_raw_output_is_read_here(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert done.stdout.startswith("Network raw-net defined")
     done = kvmctl("-c", TEST, "net-define", "-", "-o", "raw", input='{"name": "x"}')
-    assert (done.returncode, "-o raw takes documents as XML" in done.stderr) == (2, True)
+    assert (done.returncode, "-o raw takes one document, as XML" in done.stderr) == (2, True)
 
 
 # -- the editor -------------------------------------------------------------------------------------------------------

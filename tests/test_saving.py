@@ -156,7 +156,7 @@ def test_the_limits_of_migrations_come_back_as_they_were_set(hypervisor: Hypervi
     assert domain.migrate_getspeed("guest") == 10 * MIB
     domain.migrate_setspeed("guest", "7 MiB", postcopy=True)
     assert domain.migrate_getspeed("guest", postcopy=True) == 7 * MIB
-    with pytest.raises(InvalidArgumentError, match=r"whole number of MiB/s, and '1\.5 MiB' is between 1 and 2 MiB/s"):
+    with pytest.raises(InvalidArgumentError, match=r"whole number of MiB/s; '1\.5 MiB' is between 1 and 2 MiB/s"):
         domain.migrate_setspeed("guest", "1.5 MiB")
     with pytest.raises(InvalidArgumentError, match="--bandwidth takes a rate, such as '10 MiB/s'"):
         domain.migrate_setspeed("guest", "fast")

@@ -160,7 +160,7 @@ def test_a_value_of_a_wrong_type_is_refused_without_being_told(local: Hypervisor
         with pytest.raises(TypeError, match="bytes or text, not ") as raised:
             local.secret.set_value(kvm.gen_uuid(), wrong)  # type: ignore[arg-type]
         assert "4711" not in repr(raised.value)
-    with pytest.raises(InvalidArgumentError, match="has to be given as bytes") as refused:
+    with pytest.raises(InvalidArgumentError, match="must be valid Unicode text, or bytes") as refused:
         local.secret.set_value(kvm.gen_uuid(), "4711\udcff")
     assert refused.value.__cause__ is None
     assert "4711" not in repr(refused.value)

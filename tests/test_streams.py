@@ -278,7 +278,7 @@ def test_what_is_no_binary_file_is_refused(hypervisor: Hypervisor, tmp_path: Pat
     for answer in ("text", None, 5):
         texts = Texts()
         texts.answer = answer
-        with pytest.raises(TypeError, match="not bytes"):
+        with pytest.raises(TypeError, match="must give bytes"):
             volume.upload("disk", texts, pool="images")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):
         volume.upload("disk", tmp_path / "none", pool="images")

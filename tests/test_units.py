@@ -120,7 +120,7 @@ def test_a_time_is_in_the_unit_of_its_command() -> None:
     ]  # fmt: skip
     assert word("iothreadset", "poll-max-ns", "1.5 us") == "1500"
     assert word("await", "timeout", Quantity("2 min")) == "120"
-    with pytest.raises(InvalidArgumentError, match="whole number of s, and '1500 ms' is between 1 and 2 s"):
+    with pytest.raises(InvalidArgumentError, match="whole number of s; '1500 ms' is between 1 and 2 s"):
         word("await", "timeout", "1500 ms")
 
 

@@ -221,10 +221,10 @@ def test_children_are_written_in_their_order(conf: dict[str, Any], names: str) -
     [
         (
             {"a": [1, 2, 3], "b": 1, "#order": ["a", "b", "a"]},
-            "'#order' names 'a' 2 times, but there are 3, and others",
+            "'#order' names 'a' 2 times, but there are 3, with other elements between them",
         ),
         ({"a": [1], "b": 1, "#order": ["a", "b", "a"]}, "'#order' names 'a' 2 times, but there are 1"),
-        ({"a": 1, "#order": "a"}, "'#order' is a list of the children's names, not 'a'"),
+        ({"a": 1, "#order": "a"}, "'#order' must be a list of the children's names, not 'a'"),
         ({"a": 1, "#order": [1]}, "the name 1 is no text"),
     ],
 )
@@ -273,7 +273,7 @@ def test_a_prefix_is_declared_once(conf: dict[str, object], attributes: dict[str
     [
         ({"no:b": 1}, "the prefix 'no' of 'no:b' is not declared: add '@xmlns:no'"),
         ({"memory": kvm.Quantity("1 KiB")}, "cannot write <memory> as XML: no unit is known here for '1 KiB'"),
-        ({"a": float("nan")}, "cannot write <a> as XML: a value is text, a finite number or a boolean, not nan"),
+        ({"a": float("nan")}, "cannot write <a> as XML: a value must be text, a finite number or a boolean, not nan"),
         ({"a": "\x01"}, r"XML cannot hold the character '\\x01'"),
         ({"a": {"#content": "text"}}, "'#content' is a list"),
         ({"a": b"\xff"}, "cannot write <a> as XML: XML cannot hold the character"),

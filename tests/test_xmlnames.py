@@ -23,7 +23,7 @@ DISK = {"@type": "file", "source": {"@file": "/a"}, "target": {"@dev": "vdb"}}
         ("domain", {"@typ": "kvm"}, "'@typ' in <domain> .did you mean '@type'"),
         ("domain", {"devices": {"disk": [DISK, {"device": "cdrom"}]}}, "'device' in <disk> .did you mean '@device'"),
         ("domain", {"devices": {"disk": {"@source": "/a"}}}, "'@source' in <disk> .did you mean 'source'"),
-        ("domain", {"frobnicate": {"@a": 1}}, "'frobnicate' in <domain>; to pass it on all the same, give XML"),
+        ("domain", {"frobnicate": {"@a": 1}}, "'frobnicate' in <domain>; to use it anyway, give XML"),
         ("domain", {"qemu:comandline": {}}, "'qemu:comandline' in <domain> .did you mean 'qemu:commandline'"),
         ("domain", {"qemu:commandline": {"qemu:arg": {"@val": 1}}}, "'@val' in <qemu:arg> .did you mean '@value'"),
         ("domain", {"features": {"acpi": "yes"}}, "/domain/features/acpi: .* '#text' in <acpi>"),

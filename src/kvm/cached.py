@@ -1,7 +1,8 @@
 """`cached_property` without a lock, and with one value for all threads.
 
-`functools.cached_property` of Python 3.11 holds a lock, for which a child waits for ever if it is forked while another
-thread holds it. Since Python 3.12 it has none, but threads that come together may get different values.
+`functools.cached_property` of Python 3.11 holds a lock. If the program forks while another thread holds it, the child
+waits for it for ever. Since Python 3.12 there is no lock, but threads that read at the same time may get different
+values.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 T = TypeVar("T")
 
 
-class cached_property(Generic[T]):  # noqa: N801  # named as what it stands for
+class cached_property(Generic[T]):  # noqa: N801  # named like the decorator that it replaces
     """A property that is computed when it is first read; two threads may compute it, and both get the same value."""
 
     def __init__(self, function: Callable[[Any], T]) -> None:

@@ -1,8 +1,8 @@
 """A guest's console for a program: bytes in, bytes out.
 
-virsh connects a terminal to the console, so it gets one whose other end is here. What virsh itself has to say, such as
-that it has lost libvirtd, comes on the same terminal, but not among the guest's bytes: virsh's standard error is a pipe
-to a shell, which writes each line of it to the terminal behind a mark that no guest can know.
+virsh connects a terminal to the console, so it gets one whose other end is here. virsh's own messages, such as a lost
+connection to libvirtd, come on the same terminal, but separate from the guest's bytes: virsh's standard error is a pipe
+to a shell, which writes each line to the terminal behind a marker that no guest can know.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ ESCAPE = "\udcff"
 _BANNER = re.compile(rb"Connected to domain [^\n]*\r?\nEscape character is [^\n]*\n\Z")
 
 _QUESTION = re.compile(rb"(?:\A|\n)(?!error: )([^\n]+): \Z")
-"""libvirt asks for credentials, if nothing more comes."""
+"""A question for credentials, if no output follows it."""
 
 _QUESTION_S = 0.1
-"""For how long nothing more comes after what looks like a question, if it is one."""
+"""Seconds without output after which text that looks like a question is one."""
 
 _REFUSAL_S = 0.2
-"""For how long virsh, which has said that it has connected, may still say that it has not: some releases do."""
+"""Seconds in which virsh can still report a failure after its banner, as some releases do."""
 
 _PART_S = 1.0
-"""For how long what the guest has written may be the beginning of a mark whose rest is still to come."""
+"""Seconds to wait for the rest of a marker, after bytes that may be its beginning."""
 
 _CHUNK = 1 << 16
 
@@ -59,8 +59,8 @@ class Console:
     """A connection to a console or another character device of a guest.
 
     It is a context manager; `fileno` makes it usable by others, such as ``pexpect.fdpexpect.fdspawn``, as long as it is
-    only used through them. It is used by one thread at a time, and may be closed by any: then a `read` that waits in
-    another thread returns what it has, which is nothing.
+    only used through them. One thread at a time uses it. Any thread may close it: then a `read` that waits in
+    another thread returns no bytes.
     """
 
     def __init__(self, process: Process, words: list[str], mark: str, deadline: Deadline) -> None:
@@ -70,7 +70,7 @@ class Console:
         self._output = MarkedOutput(mark)
         self._descriptor = process.stdin.fileno()
         self._using = threading.RLock()  # held to use the descriptor, and to close it
-        self._waking = threading.RLock()  # held to wake who uses it
+        self._waking = threading.RLock()  # held to wake the thread that uses it
         self._wake, self._waker = socket.socketpair()
         self._unread = b""
         self._has_ended = False
@@ -121,8 +121,8 @@ class Console:
             while (found := compiled.search(self._unread)) is None:
                 if self._has_ended:
                     raise self._failure or ConnectionLostError(
-                        f"virsh {self._words[0]}: the connection has ended before {compiled.pattern!r} came; the last "
-                        f"of what came is {self._unread[-200:]!r}",
+                        f"virsh {self._words[0]}: the connection ended before {compiled.pattern!r} was read; the last "
+                        f"output is {self._unread[-200:]!r}",
                         command=self._words,
                     )
                 self._fill(deadline, timeout)
@@ -141,13 +141,13 @@ class Console:
         with self._using:
             while left:
                 if self._has_ended:
-                    message = f"virsh {self._words[0]}: the connection has ended"
+                    message = f"virsh {self._words[0]}: the connection ended"
                     raise self._failure or ConnectionLostError(message, command=self._words)
                 ready = self._poll(select.POLLIN | select.POLLOUT, deadline, timeout)
                 if ready & ~select.POLLOUT:
                     self._fill(deadline, timeout)
                 elif ready:
-                    with contextlib.suppress(OSError):  # that it has ended is told by reading
+                    with contextlib.suppress(OSError):  # reading notices the end
                         left = left[os.write(self._descriptor, left[:1024]) :]
 
     def __enter__(self) -> Self:
@@ -174,7 +174,7 @@ class Console:
             if self._has_ended:
                 raise self._failure or self._unclear_refusal()
             if (question := _QUESTION.search(self._unread)) and not self._is_ready(_QUESTION_S):
-                self._process.end(0)  # before its terminal goes, which would be an empty answer
+                self._process.end(0)  # before its terminal closes, which would be an empty answer
                 raise failure(self._words, unauthenticated(question[1].decode("utf-8", "replace")))
         self._unread = b""
         refused_by = time.monotonic() + _REFUSAL_S
@@ -188,15 +188,15 @@ class Console:
 
     @property
     def _is_refused(self) -> bool:
-        """Whether virsh has reported an error, after which it ends."""
+        """Return whether virsh has reported an error, after which it ends."""
         return re.search(rb"^error: ", self._output.stderr, re.MULTILINE) is not None
 
     def _unclear_refusal(self) -> KvmError:
-        message = f"virsh {self._words[0]}: it has ended before it connected, and said {self._unread!r:.200}"
+        message = f"virsh {self._words[0]}: virsh ended before it connected; its output is {self._unread!r:.200}"
         return ConnectionLostError(message, command=self._words)
 
     def _fill(self, deadline: float | None, timeout: float | None, size: int = _CHUNK) -> None:
-        """Wait for something to read, and keep it: what the guest writes, and what virsh does."""
+        """Wait for output of the guest or of virsh, and keep it."""
         if self._output.may_be_mark and not self._is_ready(_PART_S):
             self._unread += self._output.release()
             return
@@ -209,7 +209,7 @@ class Console:
             self._failure = self._why_ended()
 
     def _why_ended(self) -> KvmError | None:
-        """Return why the connection has ended; None if virsh has ended it in good order, because the guest has."""
+        """Return why the connection ended; None if virsh ended normally, because the guest did."""
         try:
             code = self._process.wait(GRACE)
         except TimeoutExpired:
@@ -220,19 +220,17 @@ class Console:
         return None if result.status else failure(self._words, result)
 
     def _poll(self, events: int, deadline: float | None, timeout: float | None) -> int:
-        """Wait for one of `events` of the terminal; those that there are, none if it is to be closed."""
+        """Wait for one of `events` of the terminal, and return those that have come; none if it is being closed."""
         poll = select.poll()
         poll.register(self._descriptor, events)
         poll.register(self._wake, select.POLLIN)
         ready = poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000)
         if not ready:
-            raise CommandTimeoutError(
-                f"virsh {self._words[0]}: nothing has come within {timeout:g} s", command=self._words
-            )
+            raise CommandTimeoutError(f"virsh {self._words[0]}: no output within {timeout:g} s", command=self._words)
         return 0 if self._has_ended else ready[0][1]
 
     def _is_ready(self, seconds: float) -> bool:
-        """Whether something can be read within so many seconds."""
+        """Return whether there is something to read within this time."""
         with contextlib.suppress(CommandTimeoutError):
             return bool(self._poll(select.POLLIN, time.monotonic() + seconds, seconds))
         return False

@@ -1,13 +1,13 @@
 """The errors of this package, and how virsh's standard error is read for them.
 
 virsh reports an error in a line that begins with ``error: ``: first what virsh itself tried, then why libvirt refused.
-The text of either may go on in the lines that follow. The class is that of libvirt's message, or else of virsh's own
-line. The table below maps the beginnings of these messages to classes. What stands further on in a message comes from
-elsewhere (QEMU, the guest, a hook, a mount), and decides nothing.
+Both can continue in the lines that follow. libvirt's message decides on the class, or else virsh's own line. The table
+below maps the beginnings of these messages to classes. The rest of a message may quote another program (QEMU, the guest,
+a hook, a mount), and does not count.
 
-virsh runs untranslated, but libvirtd's messages are in libvirtd's language, and virsh prints no error codes: of a
-libvirtd that is not run in English, only what virsh itself reports (no such domain, a lost connection, a wrong option)
-has its class; other errors are a plain `KvmError`. `kvm` bases no decision of its own on such a class.
+virsh runs untranslated, but libvirtd's messages are in libvirtd's language, and virsh prints no error codes. If libvirtd
+does not run in English, only errors that virsh itself reports (no such domain, a lost connection, a wrong option) have a
+class; other errors are a plain `KvmError`. So no decision of `kvm` itself depends on such a class.
 
 Errors about command lines that virsh does not know are in `kvm.virsh.command`.
 """
@@ -25,11 +25,11 @@ class KvmError(Exception):
     """A command failed, and the base of all errors of this package.
 
     `command` is the words of the virsh command, `stderr` what virsh wrote to standard error, `return_code` its
-    exit status (None where no virsh was run). `outcome_unknown` is True if the command is an action that may have been
-    done all the same, or may yet be: the connection broke, virsh was killed, or the time was up while it was under way.
-    Query the hypervisor before you repeat it.
+    exit status (None where no virsh was run). `outcome_unknown` is True if the command is an action that libvirt may
+    have completed, or may still complete: the connection broke, virsh was killed, or the time limit was exceeded while
+    it ran. Query the hypervisor before you repeat it.
 
-    Whatever it is made with, it has no secrets of the command: they are masked.
+    Secrets of the command are masked in all of these.
     """
 
     outcome_unknown: bool = False
@@ -53,12 +53,12 @@ class KvmError(Exception):
         self.conceal(redaction.secrets(words))
 
     def conceal(self, secrets: Sequence[str]) -> None:
-        """Mask other secrets, which are not in the words of the command: those of a document that it was given."""
+        """Mask secrets that are not in the words of the command, such as those of a document."""
         self.args = tuple(redaction.masked(each, secrets) if isinstance(each, str) else each for each in self.args)
         self.stderr = redaction.masked(self.stderr, secrets)
 
     def __str__(self) -> str:
-        """The message, safe to print: a guest can have put control characters into it. `stderr` has them all."""
+        """Return the message with control characters escaped, because a guest may have put them there; `stderr` has them."""
         from unix.errors import printable
 
         return printable(super().__str__())
@@ -77,7 +77,7 @@ class InvalidStateError(KvmError):
 
 
 class ChangedMeanwhileError(InvalidStateError):
-    """Somebody else has changed what was being edited; nothing was done."""
+    """Another program has changed the document that was being edited; nothing was done."""
 
 
 class NotSupportedError(KvmError):
@@ -89,7 +89,7 @@ class DeniedError(KvmError):
 
 
 class AuthenticationRequiredError(DeniedError):
-    """libvirt asks for a user name or a password, which nobody answers here: they belong into its ``auth.conf``."""
+    """libvirt asks for a user name or a password, and gets no answer: they belong in its ``auth.conf``."""
 
 
 class InvalidArgumentError(KvmError, ValueError):
@@ -123,7 +123,7 @@ class CannotConnectError(KvmError, ConnectionError):
 class ConnectionLostError(KvmError, ConnectionError):
     """The connection to the hypervisor broke, or virsh was killed.
 
-    `outcome_unknown` tells whether the command is an action that may have been done all the same.
+    `outcome_unknown` is True if the command is an action that libvirt may have completed, or may still complete.
     """
 
 
@@ -295,7 +295,7 @@ _BY_VIRSH = r"[Ff]ailed\b|[Uu]nable to |[Cc]ould not |[Cc]annot |unexpected prob
 """Begins a line of virsh's own that is followed by libvirt's message. libvirt's messages that begin so quote no other program."""
 
 _NEWS = r"(Disconnected from|Reconnected to) "
-"""Begins what another thread of virsh reports of the connection, which can come between the lines of an error."""
+"""Begins a report by another thread of virsh about the connection, which can come between the lines of an error."""
 
 _HINTS_ON_CONNECTING = {
     r"(Failed to connect socket to '.*': Permission denied|authentication unavailable)": "connect as root or as a "
@@ -304,7 +304,7 @@ _HINTS_ON_CONNECTING = {
     "(or virtqemud) running there?",
     r"(no connection driver available|internal error: Unable to parse URI)": "is the URI right?",
 }
-"""What can be done about messages that begin like this, when virsh could not connect to the hypervisor."""
+"""Advice for messages that begin like this, when virsh could not connect to the hypervisor."""
 
 _HINTS = {
     r"authentication required: ": "put the credentials into libvirt's auth.conf: /etc/libvirt/auth.conf, "
@@ -315,7 +315,7 @@ _HINTS = {
     r"Unable to encode message payload": "libvirt takes at most 4 MiB in one text",
     r"Failed to read file '.*': Value too large": "virsh reads at most 10 MiB of XML",
 }
-"""What can be done about messages that begin like this."""
+"""Advice for messages that begin like this."""
 
 _PROGRAMS: dict[type[KvmError], str] = {
     NoVirshError: "install the package libvirt-clients (Debian, Ubuntu), libvirt-client (Fedora, RHEL, openSUSE, "
@@ -331,7 +331,7 @@ def _patterns() -> dict[type[KvmError], re.Pattern[str]]:
 
 
 def describe(kind: type[KvmError], message: str) -> str:
-    """Add to `message` how the program is installed that errors of this kind miss."""
+    """Add to `message` how to install the program whose absence errors of this kind report."""
     return f"{message} ({_PROGRAMS[kind]})"
 
 
@@ -364,7 +364,7 @@ def _messages(stderr: str) -> list[str]:
 
 
 def _objects(command: Sequence[str], reason: str) -> list[str]:
-    """Return what the command is about (its first two arguments) as far as the reason does not name it."""
+    """Return the objects of the command (its first two arguments) that the reason does not name."""
     values = [word.partition("=")[2] if word.startswith("--") else word for word in command[1:]]
     short = [value for value in values if value and len(value) <= 80 and "\n" not in value and value != "/dev/stdin"]
     return [value for value in short[:2] if not re.search(rf"(?<!\w){re.escape(value)}(?!\w)", reason)]
@@ -381,7 +381,7 @@ def _deciding(messages: Sequence[str]) -> list[str]:
 
 
 def _kind(deciding: Sequence[str]) -> type[KvmError]:
-    """Return the class of the last message that has one; what ends a connection decides over what was tried on it."""
+    """Return the class of the last message that has one; a lost connection takes precedence over what failed on it."""
     patterns = _patterns()
     if deciding and patterns[CannotConnectError].match(deciding[0]):
         denied = any(patterns[DeniedError].match(message) for message in deciding)

@@ -568,7 +568,7 @@ class _Work(Generic[T]):
         thread.start()
         wait([answer], self._timeout)
         if not answer.done():
-            said = f"{self.name}: no answer within {self._timeout:g} s; what has begun there may still be done"
+            said = f"{self.name}: no answer within {self._timeout:g} s; what has begun there may still complete"
             raise CommandTimeoutError(said)
         try:
             return answer.result()

@@ -64,12 +64,12 @@ class Hypervisor(unix.Wrapper, Groups):
         self, host: unix.Host, uri: str | None = None, *, check: bool = True, sessions: int = 4, idle: float = 60
     ) -> None:
         if not isinstance(host, unix.Host):
-            raise TypeError(f"a Hypervisor stands on a host such as unix.Local(), not on {host!r}")
+            raise TypeError(f"host must be a unix.Host such as unix.Local(), not {host!r}")
         if uri is not None and (not isinstance(uri, str) or not uri or "\0" in uri):
-            raise InvalidArgumentError("a connection URI is a text such as 'qemu:///system', without a NUL byte")
+            raise InvalidArgumentError("a connection URI must be a text such as 'qemu:///system', without a NUL byte")
         if uri is not None and redaction.secrets([uri]):
             raise InvalidArgumentError(
-                f"libvirt takes no password in a connection URI ({redaction.masked(uri)}): it goes into auth.conf"
+                f"a connection URI must not hold a password ({redaction.masked(uri)}); put it into libvirt's auth.conf"
             )
         super().__init__(host)
         self.uri = uri
@@ -186,7 +186,7 @@ class Hypervisor(unix.Wrapper, Groups):
     def on_terminal(self, command: Command, *options: str, mark: str) -> Process:
         """Start a command on a terminal of its own; `options` are virsh's own, before the command.
 
-        What it writes to standard error is on the terminal as well, with a `mark` on each line.
+        Its standard error goes to the terminal as well, with a `mark` before each line.
         """
         from kvm.virsh.plan import resolved
 

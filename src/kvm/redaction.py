@@ -1,8 +1,8 @@
-"""The one place that knows what is secret in a command, and masks it: in its words, and in what is said about it.
+"""Find the secrets in commands, and mask them in words and messages; no other module knows what is secret.
 
-A secret is what an option is for (``set-user-password --password``), what a command for a guest agent or for QEMU's
-monitor has under such a name, and, wherever they are, the password in a URL and what libvirt itself shows only with
-``--security-info``. Errors, results, log lines and kvmctl's output go through here; nothing here is ever raised.
+A secret is the value of certain options (``set-user-password --password``), a value with such a name in a command for a
+guest agent or QEMU's monitor, and, in any text, the password in a URL and what libvirt shows only with
+``--security-info``. Errors, results, log lines and kvmctl's output are masked here. These functions raise no errors.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _OPTIONS = {
     "set-user-password": (("domain", "user", "password"), "password"),
     "secret-set-value": (("secret", "base64"), "base64"),
 }
-"""The options that can be given by their place, in virsh's order, and which of them is a secret."""
+"""The options that can be positional, in virsh's order, and the one that is a secret."""
 
 _FILES = {"secret-set-value"}
 """Commands whose file is a secret."""
 
 _COMMANDS = {"qemu-agent-command", "qemu-monitor-command"}
-"""Commands whose argument is itself a command, which may have secrets in it."""
+"""Commands whose argument is itself a command, which may contain secrets."""
 
 _STRING = r'"(?P<secret>(?:[^"\\]|\\.)*)"?'
 _IN_TEXT = (
@@ -34,7 +34,7 @@ _IN_TEXT = (
     r"<cookie\b[^>]*>(?P<secret>[^<]+)",
     rf'"passw(?:or)?d"\s*:\s*{_STRING}',
 )
-"""What a secret looks like in any text: a URL, XML or a dict of it, JSON."""
+"""Patterns of a secret in any text: in a URL, in XML or a dict of it, in JSON."""
 
 _IN_COMMAND = (
     rf'"(?:[\w-]*(?:pass|secret|token)[\w-]*|data|key|cookie|crypted|buf-b64|input-data)"\s*:\s*{_STRING}',
@@ -43,10 +43,10 @@ _IN_COMMAND = (
     r"\bchange\s+\S+\s+password\s+(?P<secret>\S+)",
     r"(?:^|[\s,])(?:[\w.-]*\.)?(?:password|passwd|secret|data|cookie)=(?P<secret>(?:[^,\s]|,,)+)",
 )
-"""What a secret looks like in a command for a guest agent or for QEMU's monitor, in JSON or as people type it."""
+"""Patterns of a secret in a command for a guest agent or QEMU's monitor, in JSON or as people type it."""
 
 _IMAGES = {"qemu-img", "qemu-nbd"}
-"""Programs whose options may have secrets, which they can be given otherwise."""
+"""Programs whose options may have secrets, although they can read them from elsewhere."""
 
 _IN_OPTIONS = (
     r"^(?=.*\bsecret\b)(?:.*?[,=])?data=(?P<secret>(?:[^,]|,,)+)",
@@ -54,16 +54,16 @@ _IN_OPTIONS = (
     r"(?:^|[,=])(?:[\w-]+\.)*(?:passw(?:or)?d|cookie)=(?P<secret>(?:[^,]|,,)+)",
     r"\brbd:.*:key=(?P<secret>[^:]+)",
 )
-"""What a secret looks like in an option of such a program, and in the name of an image."""
+"""Patterns of a secret in an option of such a program, and in the name of an image."""
 
 _HOLDING = {*_OPTIONS, *_COMMANDS, *_IMAGES}
 
 _SHORT = 4
-"""A secret of fewer characters is in any text by chance: it is only masked where it is quoted."""
+"""A secret with fewer characters may occur in any text by chance, so it is only masked where it is quoted."""
 
 
 def secrets(words: Sequence[str]) -> list[str]:
-    """The secrets in the words of a command of virsh, or of qemu-img."""
+    """Return the secrets in the words of a command of virsh, or of qemu-img."""
     line = " ".join(words)
     if _HOLDING.isdisjoint(words) and not _may_be_in(line):
         return []
@@ -71,7 +71,7 @@ def secrets(words: Sequence[str]) -> list[str]:
 
 
 def masked_words(words: Sequence[str]) -> list[str]:
-    """The words of such a command without the secrets in them."""
+    """Return the words of such a command, with the secrets masked."""
     line, found, start = " ".join(words), [], 0
     places = _places(words, line)
     for word in words:
@@ -83,19 +83,19 @@ def masked_words(words: Sequence[str]) -> list[str]:
 
 
 def holds_secrets(command: str) -> bool:
-    """Whether a command has an argument that is a secret, or may have one in it."""
+    """Return whether a command has an argument that is, or may contain, a secret."""
     return command in _HOLDING
 
 
 def secrets_in_files(command: str, texts: Sequence[str]) -> list[str]:
-    """The secrets in the files of a command of virsh, most of which are documents."""
+    """Return the secrets in the files, mostly documents, of a command of virsh."""
     if command in _FILES:
         return [*texts]
     return [text[start:end] for text in texts if _may_be_in(text) for start, end in _matches(_IN_TEXT, text)]
 
 
 def masked(text: str, hidden: Sequence[str] = ()) -> str:
-    """A text without what looks like a secret in it, and without those that are `hidden`, however they are quoted."""
+    """Return a text in which everything that looks like a secret, and all of `hidden` in any quoting, is masked."""
     if _may_be_in(text):
         text = _without(text, sorted(_matches(_IN_TEXT, text)))
     forms = {form for secret in hidden for form in _forms(secret)} - {"", MASK}
@@ -112,12 +112,12 @@ def _may_be_in(text: str) -> bool:
 
 
 def _places(words: Sequence[str], line: str) -> list[tuple[int, int]]:
-    """Where the secrets are in the words of a command, as they stand in a line."""
+    """Return the positions of the secrets in a command's words, within the line that they form."""
     found = list(_matches(_IN_TEXT, line))
-    # it may stand behind what virsh does not take at its prompt: virsh's own options, or another command
+    # virsh options, or another command that its prompt does not accept, may come before the command
     first = next((place for place, word in enumerate(words) if word in _HOLDING), len(words))
     words, offset = words[first:], sum(len(word) + 1 for word in words[:first])
-    if words and words[0] in _COMMANDS:  # which may be in several words
+    if words and words[0] in _COMMANDS:  # the inner command may be in several words
         found += _matches(_IN_COMMAND, line)
     elif words:
         starts = [offset + sum(len(word) + 1 for word in words[:place]) for place in range(len(words))]
@@ -127,13 +127,13 @@ def _places(words: Sequence[str], line: str) -> list[tuple[int, int]]:
 
 
 def _in_options(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """Which words have a secret in them, and where."""
+    """Yield the words that contain a secret, and its position."""
     for place, word in enumerate(words):
         yield from ((place, start, end) for start, end in _matches(_IN_OPTIONS, word))
 
 
 def _values(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """Which words have the value of an option that is a secret, and where."""
+    """Yield the words that contain the value of a secret option, and its position."""
     order, secret = _OPTIONS[words[0]]
     bare: list[int] = []
     given: set[str] = set()
@@ -155,7 +155,7 @@ def _values(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
             if has_value and name == secret:
                 yield place, len(name) + 3, len(word)
     left = [name for name in order if name not in given]
-    if secret in left:  # what is there beyond the last one may be a part of it
+    if secret in left:  # the text after the last one may be a part of it
         yield from ((place, 0, len(words[place])) for place in bare[left.index(secret) :])
 
 
@@ -170,7 +170,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _without(text: str, places: Sequence[tuple[int, int]]) -> str:
-    """A text without what is at certain places, which are in order and may overlap."""
+    """Return a text with certain places masked; they are in order and may overlap."""
     parts, position = [], 0
     for start, end in places:
         if end > position and start < end:
@@ -180,7 +180,7 @@ def _without(text: str, places: Sequence[tuple[int, int]]) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """How a secret may be written where it is repeated: as it is, in XML, in Python, in JSON."""
+    """Yield the forms in which a secret may be repeated: unchanged, in XML, in Python, in JSON."""
     yield secret
     yield secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     yield secret.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")

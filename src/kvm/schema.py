@@ -30,12 +30,12 @@ _LISTED = 20
 
 @cache
 def _lock() -> threading.Lock:
-    """A validator keeps its last error, and patterns are compared by identity: one thread at a time."""
+    """Return the lock for validation: a validator keeps its last error, and patterns are compared by identity."""
     return threading.Lock()
 
 
 def _forget() -> None:
-    """In a forked child: another thread of the parent may hold the lock, and be using the validators."""
+    """Drop lock and validators in a forked child: another thread of the parent may be using them."""
     _lock.cache_clear()
     _schema.cache_clear()
 

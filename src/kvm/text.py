@@ -157,7 +157,7 @@ def stats(text: str) -> dict[str, dict[str, Any]]:
     ``cpu.time=5`` becomes ``{'cpu': {'time': 5}}``. Where members are numbered or counted there is a list of those that
     virsh printed, and what else there is beside it: ``block.count=1`` and ``block.0.name=vda`` become
     ``{'block': [{'name': 'vda'}], 'block_count': 1}``. A virtual CPU or I/O thread has its number as ``id``. Memory is
-    in bytes. A figure that cannot be read stays text: no guest's figures hide those of the others.
+    in bytes. A figure that cannot be read stays text, so that one guest does not hide the figures of the others.
     """
     value: dict[str, dict[str, Any]] = {}
     for block in f"\n{text}".split("\nDomain: '")[1:]:
@@ -193,12 +193,12 @@ _WORDS = {"name", "path", "vcpus", "alias"}
 
 
 _WITH_ID = re.compile(r"(?:.*\.)?(?:vcpu|iothread)\.(0|[1-9][0-9]{0,17})(?=\.)")
-"""Members whose number says which one it is: it is no position, and numbers may be missing."""
+"""Members whose number is an id: it is not a position, and numbers may be missing."""
 
 
 @lru_cache(256)
 def _layout(names: tuple[str, ...]) -> tuple[list[Callable[[str], Any]], list[int], dict[str, Any]]:
-    """How each of the figures with these names converts, the ids of members, and the value that they all make.
+    """Return a converter for each figure, the ids of members, and the nested value that they form.
 
     In the value are the indexes of the figures, followed by those of the ids. Hundreds of domains print the same names
     in the same order, so what follows from the names is found once.
@@ -213,7 +213,7 @@ def _layout(names: tuple[str, ...]) -> tuple[list[Callable[[str], Any]], list[in
 
 
 _MAX_DEPTH = 50
-"""Parts of a name that become sections in sections; no name of libvirt's has more, and recursion ends."""
+"""The deepest nesting of sections; no name in libvirt has more parts, and recursion must end."""
 
 
 def _add(tree: dict[str, Any], name: str, index: int) -> None:
@@ -272,7 +272,7 @@ def _section(section: dict[str, Any], part: str, name: str) -> dict[str, Any]:
 
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 _MAX_CPUS = 2**16
-"""CPUs that a list may have; no host has more, and memory ends."""
+"""The longest list of CPUs; no host has more, and memory is limited."""
 
 
 def _with_lists(section: dict[str, Any]) -> dict[str, Any]:

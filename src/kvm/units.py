@@ -1,4 +1,4 @@
-"""Conversion of quantities to the unit that a place has for a plain number. Pure."""
+"""Conversion of quantities to the unit of an option or an element. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kvm.values import Dimension, Quantity
 
 
 def converted(what: str, value: float | str | Quantity, unit: str | None) -> int:
-    """How many of a `unit` are in `value`, which is for `what`. `InvalidArgumentError` if that is no whole number.
+    """Convert `value`, which is for `what`, to `unit`. `InvalidArgumentError` if that is not a whole number.
 
-    An int is in bytes (or bytes a second) where the unit is one of bytes, and in the unit itself otherwise. Without a
-    `unit` only a plain number will do.
+    An int is in bytes (or bytes a second) if the unit is one of bytes, and in the unit itself otherwise. Without a
+    `unit`, the value must be a plain number.
     """
     one = Quantity(f"1 {unit or ''}")
     dimension = one.dimension
@@ -21,7 +21,7 @@ def converted(what: str, value: float | str | Quantity, unit: str | None) -> int
     quantity = value if isinstance(value, Quantity) else _read(what, value, dimension)
     found = quantity.dimension
     if found is None:
-        if dimension in ("ns", None) or quantity < 0:  # -1 is virsh's own word for no limit
+        if dimension in ("ns", None) or quantity < 0:  # -1 means no limit in virsh
             return int(quantity)
         if isinstance(value, str) and one != 1:
             raise InvalidArgumentError(f"{what}: {value!r} has no unit; give an int in bytes, or '{value} {unit}'")
@@ -30,13 +30,13 @@ def converted(what: str, value: float | str | Quantity, unit: str | None) -> int
     count, rest = divmod(int(quantity), one)
     if rest:
         raise InvalidArgumentError(
-            f"{what} is a whole number of {unit}, and {str(quantity)!r} is between {count} and {count + 1} {unit}"
+            f"{what} must be a whole number of {unit}; {str(quantity)!r} is between {count} and {count + 1} {unit}"
         )
     return count
 
 
 def seconds(what: str, value: float | str) -> float:
-    """A time limit in seconds, which may be given with a unit. `InvalidArgumentError` if that is not a time."""
+    """Return a time limit in seconds, also from a text with a unit. `InvalidArgumentError` if it is not a time."""
     if isinstance(value, str):
         given, value = value, _read(what, value, "ns")
         if value.dimension is None:

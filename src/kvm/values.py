@@ -13,7 +13,7 @@ Dimension: TypeAlias = Literal["bytes", "bytes/s", "Hz", "ns"]
 """What a quantity measures, as the name of its base unit."""
 
 MAX_DIGITS = 40
-"""Digits that a quantity may have: what is longer than any of libvirt's can be neither printed nor reckoned with."""
+"""The most digits of a quantity; no number in libvirt is longer, and Python limits the conversion of long ones."""
 
 _QUANTITY = re.compile(r"\s*([+-]?)([0-9]+)(?:\.([0-9]+))?\s*([A-Za-zµ]*)(/s)?\s*", re.ASCII)
 
@@ -36,11 +36,11 @@ _UNITS: dict[str, tuple[int, Dimension]] = {
     "min": (60_000_000_000, "ns"),
     "h": (3_600_000_000_000, "ns"),
 }
-"""The units by their names in lower case, which are read in any case, as libvirt does; the usual ones as they are."""
+"""The units by their names in lower case (as in libvirt, case does not matter), and the usual ones unchanged."""
 
 
 class Quantity(int):
-    """A number in its base unit (bytes, bytes a second, Hz, nanoseconds) that remembers how it was written.
+    """A number in its base unit (bytes, bytes a second, Hz, nanoseconds) that keeps the text it was made from.
 
     >>> memory = Quantity("131919564 KiB")
     >>> int(memory), str(memory), memory.dimension
@@ -57,7 +57,7 @@ class Quantity(int):
         found = _QUANTITY.fullmatch(text)
         unit = f"{found[4]}{found[5] or ''}".lower() if found else ""
         if found is None or (unit and unit not in _UNITS) or len(found[2]) > MAX_DIGITS:
-            raise ValueError(f"{text[:80]!r} is no quantity such as '2048 KiB', '1400 MHz' or '1.5 s'")
+            raise ValueError(f"{text[:80]!r} is not a quantity such as '2048 KiB', '1400 MHz' or '1.5 s'")
         sign, whole, fraction = found[1], found[2], found[3] or ""
         number = int(whole + fraction) * (_UNITS[unit][0] if unit else 1) // 10 ** len(fraction)
         self = super().__new__(cls, -number if sign == "-" else number)
@@ -75,7 +75,7 @@ class Quantity(int):
 
     @property
     def dimension(self) -> Dimension | None:
-        """What it measures, or None for a number that was written without a unit."""
+        """The dimension, or None for a number that was written without a unit."""
         unit = self._text.lstrip("+-.0123456789 \t\n").lower()
         return _UNITS[unit][1] if unit else None
 

@@ -11,15 +11,15 @@ of text and of one-key dicts in their order: ``<p>one <b>two</b> three</p>`` is 
 and left out, unless ``xml:space='preserve'`` says otherwise.
 
 The keys of a dict are in the order of the elements, and elements of the same name are together in their list. libvirt
-reads elements by their names, so for it that is order enough, but for two of its elements: ``<filter>``, a network
+reads elements by their names, so no other order matters to it, except in two of its elements: ``<filter>``, a network
 filter with its rules and references, and ``<interconnects>`` of NUMA nodes. In these, ``#order`` is a list of the
 children's names in the order of the document: ``['rule', 'filterref', 'rule']`` is the first rule, the reference, the
-second rule. In elements of other programs, ``#order`` is there where elements of different names alternate. To add or
-remove one of several elements that alternate with others, add or remove its name in ``#order`` as well: `to_xml`
-refuses a dict whose ``#order`` leaves a place open. Without ``#order``, elements are written as the dict has them.
+second rule. Elements of other programs have ``#order`` where children of different names alternate. To add or remove
+one of several elements that alternate with others, add or remove its name in ``#order`` as well: `to_xml` refuses a
+dict whose ``#order`` is ambiguous. Without ``#order``, elements are written as the dict has them.
 
-Left out are comments, processing instructions, and the difference between text and CDATA. Refused are document types
-(DTDs), and elements that are nested more than 256 deep, which libvirt does not read either.
+Comments, processing instructions, and the difference between text and CDATA are left out. Document types (DTDs) and
+elements nested more than 256 deep, which libvirt does not read, either, are refused.
 
 lxml takes longer to load than all the rest of this package, so it is loaded by the functions that need it; what reads
 and writes documents is, too.
@@ -52,15 +52,15 @@ know, and would ignore, is refused."""
 
 
 class TextEditor(NamedTuple):
-    """What an ``edit`` method takes to have libvirt's own text edited, which has all that a dict leaves out."""
+    """For an ``edit`` method: a function that edits libvirt's own text, which has everything that a dict leaves out."""
 
     edit: Callable[[str], str]
-    """It is given the XML, and returns another."""
+    """It takes the XML, and returns the changed XML."""
 
 
 Editor: TypeAlias = "Callable[[Conf], Document | None] | TextEditor"
-"""What an ``edit`` method takes: it changes the configuration that it is given and returns None, or returns another.
-A text that is no XML is refused: no path is read."""
+"""For an ``edit`` method: a function that changes the configuration that it gets and returns None, or returns a new
+one. Text that is not XML is refused, because a path would not be read."""
 
 Node: TypeAlias = Any
 """One node of a document: a dict, a list, or text."""
@@ -72,7 +72,7 @@ _WRITTEN = re.compile(
     |\r""",
     re.DOTALL | re.VERBOSE,
 )
-"""What libvirt writes with white space of which a parser would make another, and what only looks like that."""
+"""White space in libvirt's text that a parser would change; CDATA, comments and the like match first, to be skipped."""
 
 
 @cache
@@ -105,7 +105,7 @@ def _parsed(text: str | bytes, *, keep: bool) -> etree._Element:
         parser = _parser("utf-8" if isinstance(text, str) else None, keep=keep)
         root = etree.fromstring(_encoded(text).lstrip(), parser)
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
-        from_xml(text)  # which says it better
+        from_xml(text)  # raises with a better message
         raise InvalidArgumentError(f"the XML is not well-formed: {getattr(error, 'msg', error)}") from error
     if (isinstance(text, bytes) or "<!DOCTYPE" in text) and root.getroottree().docinfo.doctype:
         from_xml(text)
@@ -169,8 +169,8 @@ def to_xml(tag: str, conf: Mapping[str, Any] | str | bool, *, validate: bool = F
     With `validate` it is held against libvirt's own schema, where that is installed on this machine (otherwise
     `NotSupportedError` says which package has it). The hypervisor does so with ``validate=True`` of `define`.
 
-    `InvalidArgumentError` for what XML cannot hold, for a `Quantity` where no unit is known, of another dimension or
-    not a whole number of the unit there, and for what the schema does not allow; it names the element and says why.
+    `InvalidArgumentError`, with the element and the reason, for what XML cannot hold, for a `Quantity` where libvirt
+    has no unit, with another dimension or not a whole number of the unit, and for what the schema does not allow.
     """
     if isinstance(conf, Mapping) and tag in document_roots().below:
         conf = _without_tag(tag, conf)
@@ -185,21 +185,22 @@ def to_xml(tag: str, conf: Mapping[str, Any] | str | bool, *, validate: bool = F
 
 
 def _without_tag(tag: str, conf: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The content of a document that may have its tag, as `from_xml` gives it."""
+    """Return the content of a dict that may be wrapped in its tag, as `from_xml` returns it."""
     whole = conf.get(tag) if len(conf) == 1 else None
     return whole if isinstance(whole, Mapping) else conf
 
 
 def document(tag: str, given: Document, validate: bool | None = None) -> bytes | str:
-    """What to hand to virsh for `given`: XML as bytes, known to be well-formed, or a path as text.
+    """Return what to pass to virsh for `given`: well-formed XML as bytes, or a path as text.
 
-    The names in a dict are known to libvirt, unless `validate` is False, or True: then the hypervisor checks them.
+    If `validate` is None, a name in a dict that libvirt does not know is an `InvalidArgumentError`. With True the
+    hypervisor checks the names.
     """
     return _document((tag,), given, validate)
 
 
 def part(path: Sequence[str], given: Document) -> bytes | str:
-    """What to hand to virsh for an element of a document, whose names lead to it from the root."""
+    """Return what to pass to virsh for an element of a document; `path` has the names from the root to it."""
     return _document(path, given, None)
 
 
@@ -233,16 +234,16 @@ def documents(tag: str, given: Document | Sequence[Document]) -> bytes | str:
 
         found = [document(tag, each, validate=False) for each in given]
         if paths := [each for each in found if isinstance(each, str)]:
-            raise InvalidArgumentError(f"several <{tag}> are dicts, XML or elements, but {paths[0]!r} is a path")
+            raise InvalidArgumentError(f"several <{tag}> must be dicts, XML or elements, not the path {paths[0]!r}")
         return b"".join(etree.tostring(parse(each)) for each in found)
     return document(tag, cast(Document, given), validate=False)
 
 
 def revised(printed: str, tag: str, wanted: object, *, validate: bool) -> bytes:
-    """The XML of a document that virsh `printed`, changed to what the function of an edit `wanted`.
+    """Return the XML of a document that virsh `printed`, changed to what the function of an edit `wanted`.
 
-    As a dict, that has not all that is in XML; so only what is different in it is written anew. Names that are new in
-    it are known to libvirt, if they are to `validate`.
+    A dict has less than the XML, so only what differs in it is written. With `validate`, a new name that libvirt does
+    not know is an `InvalidArgumentError`.
     """
     if isinstance(wanted, Mapping):
         from kvm import xmlnames
@@ -257,8 +258,8 @@ def revised(printed: str, tag: str, wanted: object, *, validate: bool) -> bytes:
     is_xml = isinstance(wanted, bytes | etree._Element) or (isinstance(wanted, str) and _XML.match(wanted))
     if not is_xml:
         raise InvalidArgumentError(
-            f"the function of an edit changes the <{tag}> that it is given and returns None, or returns another one "
-            f"as a dict, XML or an lxml element; it returned {wanted!r}"
+            f"the function of an edit must change the <{tag}> that it gets and return None, or return a new one as a "
+            f"dict, XML or an lxml element; it returned {wanted!r}"
         )
     return cast(bytes, document(tag, cast(Document, wanted)))
 
@@ -270,7 +271,7 @@ def on_one_line(element: Mapping[str, Any] | str | bytes | etree._Element) -> st
     given = element
     if isinstance(given, Mapping):
         if len(given) != 1:
-            raise InvalidArgumentError(f"metadata is one element, a dict of its tag, not {', '.join(given) or 'none'}")
+            raise InvalidArgumentError(f"metadata must be a dict with one tag, not {', '.join(given) or 'none'}")
         ((tag, content),) = given.items()
         given = to_xml(tag, content)
     if isinstance(given, etree._Element):
@@ -285,7 +286,7 @@ def _without_control_characters(found: re.Match[str]) -> str:
 
 
 def revised_element(printed: str, wanted: Mapping[str, Any]) -> str:
-    """The XML of an element of another program that virsh `printed`, changed to a dict of its tag."""
+    """Return the XML of an element of another program that virsh `printed`, changed to a dict of its tag."""
     from kvm.xmlpatch import patch
 
     ((tag, content),) = wanted.items()
@@ -310,7 +311,7 @@ def conf(text: str) -> Conf:
 
 
 def element(text: str) -> dict[str, Any]:
-    """The element of another program that virsh printed, as a dict of its tag."""
+    """Return an element of another program that virsh printed, as a dict of its tag."""
     return _read_printed(text, FOREIGN)
 
 
@@ -324,7 +325,7 @@ def _read_printed(text: str, top: Place) -> dict[str, Any]:
 
 
 def printed_text(text: str) -> str:
-    """What virsh printed, as text that a parser reads as libvirt means it."""
+    """Return what virsh printed, with white space escaped that a parser would change."""
     return f"{_printed(text)}\n"
 
 
@@ -341,7 +342,7 @@ def _printed(text: str) -> str:
 
 def _referred(found: re.Match[str]) -> str:
     written = found[0]
-    if written.startswith("<![CDATA["):  # where references are text
+    if written.startswith("<![CDATA["):  # in which references are text
         return written.replace("\r", "]]>&#13;<![CDATA[")
     if written.startswith("<"):
         return written

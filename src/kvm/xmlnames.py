@@ -1,7 +1,7 @@
-"""Find names in dicts that libvirt does not know: it would ignore them without an error. Pure functions.
+"""Find names in dicts that libvirt does not know, and would ignore without an error. Pure functions.
 
-The names are those of the schemas of the newest libvirt that was at hand (`kvm.names_generated`). Names in namespaces
-of other programs, and all in metadata, are theirs.
+The known names are those in the schemas of libvirt's release `kvm.names_generated.RELEASE`. Names in the namespaces of
+other programs, and names in metadata, are not checked.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from kvm.xmlwriter import NAMESPACES
 
 class _Place(NamedTuple):
     names: frozenset[str]
-    """Those of its attributes, and ``#text``."""
+    """The names of its attributes, and ``#text``."""
     children: dict[str, int]
 
 
 class Unknown(NamedTuple):
-    """A name that libvirt does not know where it is."""
+    """A name that libvirt does not know at its place."""
 
     path: str
-    """Where that is: ``domain/devices/disk``."""
+    """The path of its element: ``domain/devices/disk``."""
     name: str
     """The key of a dict: an element, an attribute with ``@``, or ``#text`` where there is none."""
     like: tuple[str, ...]
-    """The keys that could have been meant."""
+    """Similar keys that libvirt knows."""
 
 
 def check(path: Sequence[str], value: object, before: object = None) -> None:
-    """Check the names in what is to be written at `path`, from a document's root. What was there `before` may stay.
+    """Check the names in a value to be written at `path`, from a document's root; names in `before` are accepted.
 
-    `InvalidArgumentError` for the first that libvirt does not know.
+    `InvalidArgumentError` for the first name that libvirt does not know.
     """
     found = list(unknown(path, value))
     known = set(unknown(path, before)) if found and before is not None else ()
@@ -51,12 +51,12 @@ def _sentence(found: Unknown) -> str:
     meant = f" (did you mean {' or '.join(map(repr, found.like))}?)" if found.like else ""
     return (
         f"/{found.path}: libvirt {RELEASE} does not know {found.name!r} in <{element}>{meant}; "
-        "to pass it on all the same, give XML (kvm.to_xml), or validate=False to a method that has this option"
+        "to use it anyway, give XML (kvm.to_xml), or validate=False to a method that has this option"
     )
 
 
 def unknown(path: Sequence[str], value: object) -> Iterator[Unknown]:
-    """Yield the names that libvirt does not know in what is to be written at `path`, from a document's root."""
+    """Yield the names that libvirt does not know in a value to be written at `path`, from a document's root."""
     root, *inner = path
     if root not in _roots():
         return
@@ -100,7 +100,7 @@ def _unknown(path: str, value: object, place: _Place, prefixes: Mapping[str, str
 
 
 def _expanded(name: str, prefixes: Mapping[str, str]) -> str | None:
-    """Return a name as libvirt's schema has it; None if it is in a namespace of others."""
+    """Return a name in the form of libvirt's schema; None if it is in another program's namespace."""
     if ":" not in name:
         return name
     uri, _, local = name[1:].rpartition("}") if name[:1] == "{" else (prefixes.get(name.partition(":")[0], ""), "", "")
@@ -114,7 +114,7 @@ def _has_other_namespace(content: object) -> bool:
 
 
 def _meant(key: str, name: str, place: _Place) -> tuple[str, ...]:
-    """Return the keys that could have been meant: the same name as the other kind, or names like it."""
+    """Return similar keys: the same name as an attribute or element instead, or similar names."""
     if key == "#text":
         return ()
     if key[:1] == "@":
@@ -126,7 +126,7 @@ def _meant(key: str, name: str, place: _Place) -> tuple[str, ...]:
 
 
 def _instead(name: str, place: _Place) -> tuple[str, ...]:
-    """Return the children that are like one of that name, and may have text."""
+    """Return the children with a similar name that may have text."""
     return _like(name, [each for each, number in place.children.items() if "#text" in _places()[number].names])
 
 

@@ -1,8 +1,8 @@
 """Change a document's text in the places where its dict was changed, and nowhere else. Pure functions.
 
 A dict has no comments, no processing instructions, no indentation, and in most of libvirt's elements no order among
-children of different names. A document that is written anew from a changed dict loses them. So the text of every
-element that says what it said before is left alone, and only what changed is written.
+children of different names. Writing a whole document from a changed dict would lose them. So the text of every
+unchanged element is kept, and only changed elements are written.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _TAG = re.compile(rb"""<(?:[^<>"']|"[^"]*"|'[^']*')*>""")
 _INDENTATION = re.compile(rb"\n[ \t]*\Z")
 
 _Child: TypeAlias = "tuple[str, Any]"
-"""The name of a child, and what it is as a dict, a str or True."""
+"""The name of a child, and its value: a dict, a str or True."""
 
 
 @dataclass
 class _Element:
-    """Where an element is in the text."""
+    """The position of an element in the text."""
 
     name: str
     start: int
@@ -40,7 +40,7 @@ class _Element:
 
 
 def patch(document: str, tag: str, conf: Mapping[str, Any], top: Place) -> str:
-    """Return `document` with what is different in `conf`, its content as a dict, changed.
+    """Return `document` with the differences to `conf`, its new content as a dict, written into it.
 
     `top` is the place of the document's root. `InvalidArgumentError` for what XML cannot hold.
     """
@@ -81,7 +81,7 @@ def _root(text: bytes) -> _Element:
 
 
 class _Patch:
-    """The text of a document, from which that of a changed one is put together."""
+    """Builds the text of the changed document from that of the old one."""
 
     def __init__(self, text: bytes) -> None:
         self._text = text
@@ -89,7 +89,7 @@ class _Patch:
     def element(
         self, element: _Element, old: Any, new: Any, place: Place, line: str, scope: Mapping[str, str]
     ) -> bytes:
-        """Return the text of an element that was `old` and is to be `new`; `line` begins a line at its indentation."""
+        """Return the text of an element, changed from `old` to `new`; `line` is a newline with its indentation."""
         if old == new:
             return self._text[element.start : element.end]
         scope = {**scope, **_namespaces(old)}
@@ -102,7 +102,7 @@ class _Patch:
         return start + self._content(element, old, new, place, scope) + self._text[element.close : element.end]
 
     def _content(self, element: _Element, old: Any, new: Any, place: Place, scope: Mapping[str, str]) -> bytes:
-        """Return the text between the tags of an element that has children, and is to have others."""
+        """Return the text between the tags of an element whose children change."""
         first = element.children[0].start
         before = self._text[element.content : first]
         indentation = None if "#text" in new else _INDENTATION.search(before)
@@ -130,10 +130,10 @@ class _Patch:
 def _compared(
     old: list[_Child], new: list[_Child], *, in_order: bool
 ) -> tuple[dict[int, Any], dict[int, list[_Child]]]:
-    """Compare an element's children with those that it is to have.
+    """Compare the old children of an element with its new ones.
 
-    Return what those that stay are to be, by their index, and those that are to be added behind an index (-1 is before
-    all). Those that stay keep their order. If not `in_order`, only the order of children of the same name counts.
+    Return the new values of the old children that stay, by index, and the children to add after each index (-1: at the
+    beginning). Those that stay keep their order. If not `in_order`, only the order of children of the same name counts.
     """
     indexes: dict[str, list[int]] = {}
     groups: dict[str, list[_Child]] = {}
@@ -158,7 +158,7 @@ def _compared(
 
 
 def _matches(old: list[_Child], new: list[_Child]) -> list[int | None]:
-    """Return which of the old children each new one is: what is equal, and between these what has the same name."""
+    """Match each new child with an old one: the equal ones, and between these the ones with the same name."""
     before, now = ([json.dumps(child, sort_keys=True) for child in side] for side in (old, new))
     blocks = [
         block for block in SequenceMatcher(None, before, now, autojunk=False).get_opcodes() if block[0] != "insert"
@@ -178,13 +178,13 @@ def _matches(old: list[_Child], new: list[_Child]) -> list[int | None]:
 
 
 def _values(element: _Element, value: dict[str, Any]) -> Iterator[Any]:
-    """Yield what each child of an element is, in the order of the document."""
+    """Yield the value of each child of an element, in the order of the document."""
     left = _by_name(value)
     return (next(left[child.name]) for child in element.children)
 
 
 def _children(value: dict[str, Any]) -> Iterator[_Child]:
-    """Yield the children of an element that was read, in the order in which they would be written."""
+    """Yield the children of an element in the order in which they would be written."""
     left = _by_name(value)
     return ((name, next(left[name])) for name in value.get("#order") or names(value))
 

@@ -1,8 +1,8 @@
-"""What is known of an element by its place in libvirt's documents: what may repeat, and where order has a meaning.
+"""Properties of elements by their place in libvirt's documents: which children may repeat, and whether order matters.
 
-What may repeat is in `kvm.lists_generated`, from libvirt's schemas. Where order has a meaning is not in the schemas:
-libvirt's parsers read children by their name, so the order of children with different names is lost on them, but for
-those in `_IN_ORDER`. What other programs read out of theirs (metadata), nobody knows.
+The elements that may repeat are in `kvm.lists_generated`, from libvirt's schemas. The schemas do not say where order
+matters: libvirt's parsers read children by name, so the order among children with different names only matters in the
+elements in `_IN_ORDER`. In the elements of other programs (metadata), it may always matter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _IN_ORDER = frozenset(["filter", "interconnects"])
 references to others, and the latencies and bandwidths between NUMA nodes."""
 
 _WITH_METADATA = frozenset(["domain", "inactiveDomain", "network"])
-"""Elements in which other programs keep what is theirs."""
+"""Elements with metadata of other programs."""
 
 Add: TypeAlias = "Callable[[Any, str, dict[str, Any], Place], None]"
 
@@ -32,20 +32,20 @@ class Place:
         self.lists = lists
         """The children that may repeat."""
         self.below = below
-        """The places of children of which more is known."""
+        """The places of children that have entries of their own."""
         self.add = add
         """Adds a child to the dictionary of an element at this place."""
         self.others: Place = others or self
         """The place of other children."""
 
     def child(self, name: str) -> Place:
-        """The place of a child. (Readers of XML have this inline: a call takes a third longer.)"""
+        """Return the place of a child. (The XML readers inline this: a call takes a third longer.)"""
         place = self.below.get(name, self.others)
         return FOREIGN if place is UNKNOWN and ":" in name else place
 
 
 def add(content: Any, name: str, element: dict[str, Any], place: Place) -> None:
-    """Add a child: in a list, if it may repeat at this place, or does."""
+    """Add a child, in a list if it may repeat at this place, or if it does repeat."""
     if name not in element:
         element[name] = [content] if name in place.lists else content
     elif type(found := element[name]) is list:
@@ -61,7 +61,7 @@ def add_in_order(content: Any, name: str, element: dict[str, Any], place: Place)
 
 
 def add_alternating(content: Any, name: str, element: dict[str, Any], place: Place) -> None:
-    """Add a child, and its name to ``#order`` if children of other names are between it and its like."""
+    """Add a child, and its name to ``#order`` if it does not follow the children of the same name."""
     if "#order" not in element and name in element and next(reversed(element)) != name:
         element["#order"] = names(element)
     add(content, name, element, place)
@@ -70,13 +70,13 @@ def add_alternating(content: Any, name: str, element: dict[str, Any], place: Pla
 
 
 def names(element: dict[str, Any]) -> list[str]:
-    """The names of an element's children, those of the same name together."""
+    """Return the names of an element's children, equal names together."""
     children = ((name, content) for name, content in element.items() if name[0] not in "@#")
     return [name for name, content in children for _ in range(len(content) if type(content) is list else 1)]
 
 
 PLAIN = Place(frozenset(), {}, add=add)
-"""Any element, of which nothing is to be known."""
+"""Any element, without properties."""
 
 UNKNOWN = Place(frozenset(), {}, add=add)
 """An element of libvirt's in which nothing repeats."""

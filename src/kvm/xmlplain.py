@@ -20,7 +20,7 @@ from kvm.xmlplaces import FOREIGN, UNKNOWN, Place, add
 T = TypeVar("T")
 
 MOST_NESTED = 256
-"""How deep elements may be nested: as deep as libxml2 reads them, and so libvirt."""
+"""The deepest nesting of elements: the limit of libxml2, and so of libvirt."""
 
 BLANKS = " \t\n"
 """White space that can be for the eye alone; a carriage return that is left in text was written as a reference."""
@@ -40,7 +40,7 @@ _MANY = 5000
 """How many pieces are remembered, which takes some 3 MB; as many keys and prefixes."""
 
 _DEEPEST = 3 * MOST_NESTED
-"""How much is pushed for elements that are nested one deeper than they may be."""
+"""The stack size for elements nested one deeper than `MOST_NESTED`."""
 
 _LONG = 300
 """So many characters of a piece are not worth remembering."""
@@ -72,7 +72,7 @@ class Memory(dict[str, T]):
 
 
 def read(document: str, top: Place) -> dict[str, Any]:
-    """A document as a dictionary of its root's tag; `top` is the place of roots. `NotPlainError` if it is not plain."""
+    """Read a document as a dict of its root's tag; `top` is the place of roots. `NotPlainError` if it is not plain."""
     try:
         others = document.encode().translate(None, _CHARACTERS)
     except UnicodeEncodeError as error:

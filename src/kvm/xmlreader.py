@@ -30,7 +30,7 @@ _MANY = 1000
 
 
 def read(document: str | bytes, top: Place) -> dict[str, Any]:
-    """A document as a dictionary of its root's tag; `top` is the place of roots.
+    """Read a document as a dict of its root's tag; `top` is the place of roots.
 
     `InvalidArgumentError` if it is not well-formed, has a document type, or is nested too deeply.
     """
@@ -141,7 +141,7 @@ def _read(data: bytes, place: Place, encoding: str | None, *, in_order: bool = F
         pieces.append({name: content})
 
     declared: list[str] = []
-    keeps_blanks = False  # as xml:space says
+    keeps_blanks = False  # set by xml:space
     outer_keeps: list[bool] = []
 
     def declare(prefix: str | None, uri: str | None) -> None:
@@ -182,7 +182,7 @@ def _read(data: bytes, place: Place, encoding: str | None, *, in_order: bool = F
 def _take_texts(content: dict[str, Any], pieces: Sequence[str | dict[str, Any]], keeps_blanks: bool) -> None:
     """Give an element's `content`, its attributes and children, the texts among `pieces`, in which these are in order.
 
-    Behind the first child, they are worth to have all in order; blanks are no text unless `keeps_blanks`.
+    If there is text after the first child, all pieces are kept in order. Blanks are not text unless `keeps_blanks`.
     """
     joined: list[Any] = []
     for kind, run in groupby(pieces, type):
@@ -210,4 +210,4 @@ def _expanded(name: str) -> str:
 
 
 def _refuse(*_: object) -> None:
-    raise InvalidArgumentError("the XML has a document type (DTD), which is refused: libvirt's have none; leave it out")
+    raise InvalidArgumentError("the XML has a document type (DTD), which is refused: libvirt needs none; remove it")

@@ -1,7 +1,7 @@
-"""The units of the numbers in libvirt's documents, and sizes, rates and times written in them. Pure.
+"""The units of the numbers in libvirt's documents, and the conversion of sizes, rates and times to them. Pure.
 
-Where libvirt's schema has an attribute ``unit``, a quantity is written with it; elsewhere as a plain number of the unit
-that libvirt's documentation says. `tests/test_xml_units.py` compares the first kind with the schema.
+Where libvirt's schema has an attribute ``unit``, a quantity is written with it. Elsewhere it is written as a plain
+number, in the unit in libvirt's documentation. `tests/test_xml_units.py` compares the first kind with the schema.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Unit(NamedTuple):
 
 
 Places: TypeAlias = "dict[str, Unit | Places]"
-"""What has a unit in an element: ``#text``, ``@attributes``, and children with the places in them."""
+"""The parts of an element that have a unit: ``#text``, ``@attributes``, and children with their own places."""
 
 _BYTES, _SECONDS = Unit("bytes", "b"), Unit("s", "seconds")
 _LIMITS = "total_bytes_sec read_bytes_sec write_bytes_sec total_bytes_sec_max read_bytes_sec_max write_bytes_sec_max"
@@ -131,17 +131,17 @@ _UNITS: dict[Unit, dict[str, str]] = {
         "domain/iothreadids/iothread/poll": "@max",
     },
 }
-"""By unit, the numbers at each place: attributes with an ``@``, and elements."""
+"""The numbers in each unit, by the path of their element: attributes with an ``@``, and children."""
 
 _TIMES = {"seconds": "s", "minutes": "min", "hours": "h"}
-"""libvirt's names of units of time that are not those of a `Quantity`."""
+"""libvirt's names for units of time that a `Quantity` names differently."""
 
 _WITH_UNIT = re.compile(r"\s*[+-]?[0-9.]+\s*[A-Za-zµ]+(/s)?\s*").fullmatch
 
 
 @cache
 def places() -> Places:
-    """The places of all documents, and of devices by themselves."""
+    """Return the places in all documents, and in single devices."""
     found: Places = {}
     for unit, by_place in _UNITS.items():
         for place, names in by_place.items():
@@ -164,10 +164,10 @@ def _inside(places: Any, path: list[str]) -> Any:
 
 
 def with_units(tag: str, value: object) -> object:
-    """`value`, the content of an element `tag`, with plain numbers in the place of sizes, rates and times.
+    """Return `value`, the content of an element `tag`, with sizes, rates and times converted to plain numbers.
 
-    A `Quantity`, and a text with a unit such as ``'128 MiB'``, become numbers of the unit that libvirt has there.
-    `InvalidArgumentError` for one that is of another dimension, or no whole number of that unit.
+    A `Quantity`, or a text with a unit such as ``'128 MiB'``, is converted to libvirt's unit for its place.
+    `InvalidArgumentError` for one of another dimension, or one that is not a whole number of that unit.
     """
     inside = places().get(tag)
     return _element(value, inside, tag) if isinstance(inside, dict) else value
@@ -200,7 +200,7 @@ def _is_measured(value: object) -> bool:
 
 
 def _number(what: str, name: str, value: Any, unit: Unit, given: object) -> dict[str, object]:
-    """The number and its attribute ``unit``, which is kept if it is `given`."""
+    """Return the number and its attribute ``unit``, which is kept if it is `given`."""
     if unit.attribute is None:
         return {name: converted(what, value, unit.name)}
     if given is None:

@@ -128,13 +128,13 @@ def _element(parts: list[str], tag: str, value: object, line: str, scope: _Scope
 
 
 def _arranged(tag: str, order: object, children: Sequence[tuple[str, object]]) -> list[tuple[str, object]]:
-    """Return the children one by one, as `order` names them; those that it does not name come last.
+    """Return the single children in the order of the names in `order`; names that it lacks come last.
 
-    Of a name whose children are together, there may be more or fewer than `order` names. If others are between them,
-    it has to name each of them.
+    If the children of a name are adjacent, `order` may have the name more or less often than there are children. If
+    other children are between them, it must have the name once for each.
     """
     if not isinstance(order, list | tuple):
-        _refuse(tag, f"'#order' is a list of the children's names, not {order!r}")
+        _refuse(tag, f"'#order' must be a list of the children's names, not {order!r}")
     of_name = {key: content if isinstance(content, list | tuple) else (content,) for key, content in children}
     named = [name for each in order if of_name.get(name := _plain(each, tag))]
     counts, runs = Counter(named), Counter(name for name, _ in groupby(named))
@@ -142,8 +142,8 @@ def _arranged(tag: str, order: object, children: Sequence[tuple[str, object]]) -
         if runs[name] > 1 and count != len(of_name[name]):
             _refuse(
                 tag,
-                f"'#order' names {name!r} {count} times, but there are {len(of_name[name])}, and others are between "
-                "them: name each one where it belongs",
+                f"'#order' names {name!r} {count} times, but there are {len(of_name[name])}, with other elements "
+                "between them; name each one at its place",
             )
     left = {name: iter(content) for name, content in of_name.items()}
     arranged: list[tuple[str, object]] = []
@@ -249,9 +249,9 @@ def _escaped(value: object, tag: str, special: re.Pattern[str]) -> str:
         text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else os.fsdecode(value)
     else:
         given = repr(value) if isinstance(value, float) else type(value).__name__
-        _refuse(tag, f"a value is text, a finite number or a boolean, not {given}")
+        _refuse(tag, f"a value must be text, a finite number or a boolean, not {given}")
     if found := _NOT_IN_XML(text):
-        _refuse(tag, f"XML cannot hold the character {found[0]!r}, which is at {found.start()} of a value")
+        _refuse(tag, f"XML cannot hold the character {found[0]!r}, which is at position {found.start()} of a value")
     return special.sub(lambda match: _REFERENCES[match[0]], text) if special.search(text) else text
 
 

@@ -36,10 +36,10 @@ _PIPE_SIZE = 1 << 20
 _CHUNK = 1 << 16
 
 _LAST_OUTPUT = 1 << 12
-"""How much is kept of what a login prints, for an error: its end, in bytes."""
+"""The number of bytes, from the end of a login's output, that are kept for an error message."""
 
 _MOST_OUTPUT = 8 << 20
-"""How much a login may print before a command begins, in bytes."""
+"""The most bytes that a login may print before a command begins."""
 
 _PATIENCE = {False: 5, True: 600}
 """Seconds for which sshd may refuse a session while there are others, or none: it takes note of their ends late."""
@@ -117,7 +117,7 @@ class Connection:
                 self.close()
                 raise
             os.set_blocking(cast(IO[bytes], self._master.stdout).fileno(), False)
-            self._said.seek(0)  # what the host greets with explains no loss
+            self._said.seek(0)  # a later error is not explained by the host's banner
             _all.add(self)
 
     @property
@@ -144,7 +144,7 @@ class Connection:
         said = [line for line in said if not line.startswith(("Warning: ", "mux_"))]
         return ConnectionLostError(
             f"lost the connection to {self.destination}: "
-            + (said[-1].strip() if said else f"its ssh ended with {self._master.poll()} and said nothing")
+            + (said[-1].strip() if said else f"ssh ended with the status {self._master.poll()} and without a message")
         )
 
     def close(self) -> None:
@@ -186,9 +186,9 @@ class Connection:
     ) -> RemoteProcess:
         """Start `words` there, once sshd allows one more session.
 
-        Raises `CannotStartError` if it can't be done there, `GoneError` if the connection had gone before, and
-        `FullError` if all sessions are still held after `full_after` seconds by processes that were left open for their
-        callers (None: never, it waits for one of them to end).
+        Raises `CannotStartError` if the host cannot start them, `GoneError` if the connection was lost before, and
+        `FullError` if open processes still hold all sessions after `full_after` seconds (None: wait until one of them
+        ends).
         """
         mark = secrets.token_hex(8)
         fed = stdin and not held
@@ -265,7 +265,7 @@ class Connection:
         thread.start()
 
     def ended(self, process: RemoteProcess | None = None) -> None:
-        """Take note that a session has ended, that of `process` if it had one, so that another one may begin."""
+        """Record the end of a session, that of `process` if it had one, so that another one can begin."""
         with self._session_ended:
             self._sessions -= 1
             if process:
@@ -279,7 +279,7 @@ class Connection:
                 self._master.stdin.flush()
 
     def _session(self, deadline: float | None, full_after: float | None) -> _Session:
-        """Return a new session. sshd allows only so many at once (MaxSessions): it waits for the end of another one."""
+        """Return a new session; if sshd allows no further one (MaxSessions), wait until another one ends."""
         self._forget_old_messages()
         begun = time.monotonic()
         asks = begun + (_POLITE if deadline is None else min(_POLITE, (deadline - begun) / 2))
@@ -305,8 +305,8 @@ class Connection:
                 if waited > _PATIENCE[others > 0]:
                     by = f", {len(held)} of which are held by {', '.join(held)}" if held else ""
                     raise ConnectError(
-                        f"sshd on {self.destination} allows no session beside {others} others{by} ({reason}): end one, "
-                        "such as a Hypervisor that is not used any more, or raise MaxSessions in its configuration"
+                        f"sshd on {self.destination} allows no session beside {others} others{by} ({reason}): "
+                        "close one, such as an unused Hypervisor, or raise MaxSessions in its configuration"
                     )
                 self._session_ended.wait(0.05)
             if deadline is not None and time.monotonic() > deadline:
@@ -315,21 +315,21 @@ class Connection:
                 self._make_room()
 
     def _ssh_said(self) -> list[str]:
-        """Return what ssh has said; once connected only what it has said since, not what the host greets with."""
+        """Return ssh's messages; once connected only the later ones, without the host's banner."""
         with self._closing:
             if self._said.closed:
                 return self._last_words
             return ssh.messages(self._said)
 
     def _forget_old_messages(self) -> None:
-        """Have ssh write over its first messages before there is no place for another one."""
+        """Let ssh overwrite its first messages before the file is full."""
         with self._closing:
             if not self._said.closed and self._said.tell() > ssh.MESSAGES_SIZE // 2:
                 self._said.seek(0)
 
 
 def _shown(words: Sequence[str]) -> str:
-    """Return what a process is, without its options, whose values may be secret."""
+    """Return a command line without its options, whose values may be secret."""
     return " ".join([word for word in words if not word.startswith("-")])[:80]
 
 
@@ -462,7 +462,7 @@ class RemoteProcess(Process):
         try:
             return self.wait()
         finally:
-            with self._waiting:  # who waits in another thread has been woken by now, and leaves
+            with self._waiting:  # a thread that waits here has been woken, and leaves
                 self._session.close()
 
     def go_on(self) -> None:
@@ -537,7 +537,7 @@ class _Session:
         self.pipes = (ours[0], ours[1], ours[2])
 
     def _limit_sending(self, deadline: float | None) -> None:
-        """Have connecting and sending end at the `deadline`: an ssh that is stopped accepts nothing."""
+        """Limit connecting and sending to the `deadline`, because a stopped ssh accepts nothing."""
         if deadline is not None:
             microseconds = max(round((deadline - time.monotonic()) * 1e6), 1)
             limit = struct.pack("@ll", *divmod(microseconds, 1_000_000))
@@ -559,12 +559,12 @@ class _Session:
         return 255 if self.status is None else self.status
 
     def leave(self) -> None:
-        """Leave the session, whatever goes on in it; who waits for its end has no longer to. For any thread."""
+        """Leave the session, whatever its state, and wake the thread that waits for its end. Thread-safe."""
         with self._closing, contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the socket, for whose messages nobody waits any more."""
+        """Close the socket, once no thread waits for its messages."""
         with self._closing:
             self._socket.close()
 
@@ -593,7 +593,7 @@ class GoneError(Exception):
 
 
 class FullError(Exception):
-    """The connection has all the sessions that sshd allows, and they may never end."""
+    """All sessions that sshd allows are in use, and may never end."""
 
 
 class _EndedError(Exception):
@@ -605,7 +605,7 @@ class _EndedError(Exception):
 
 
 class _EndlessError(Exception):
-    """What comes before a mark does not end."""
+    """The output before a mark exceeds the limit."""
 
 
 class _TimeIsUpError(Exception):
@@ -648,11 +648,11 @@ def _skip_to(mark: bytes, pipes: Collection[IO[bytes] | None], deadline: float |
             count += len(data)
         _go_on_until(deadline)
         if count > _MOST_OUTPUT:
-            raise _EndlessError(f"its login prints more than {_MOST_OUTPUT >> 20} MiB before it runs the command")
+            raise _EndlessError(f"its login printed more than {_MOST_OUTPUT >> 20} MiB before it ran the command")
 
 
 def _begun_at_end(mark: bytes, data: bytes) -> int:
-    """Return how much of the beginning of `mark` is at the end of `data`."""
+    """Return the length of the longest beginning of `mark` at the end of `data`."""
     end = data[-len(mark) :]
     start = end.find(mark[:1])
     while start >= 0 and not mark.startswith(end[start:]):
@@ -676,7 +676,7 @@ def _line(pipe: IO[bytes] | None, deadline: float | None, seen: dict[int, bytes]
 
 
 def _go_on_until(deadline: float | None) -> None:
-    """Raise `_TimeIsUpError` after the deadline, whatever there is to read."""
+    """Raise `_TimeIsUpError` after the deadline, even if there is data to read."""
     if deadline is not None and time.monotonic() > deadline:
         raise _TimeIsUpError
 

@@ -134,7 +134,7 @@ OF_ONE_USER = (
     "XDG_STATE_HOME",
     "DBUS_SESSION_BUS_ADDRESS",
 )
-"""Environment variables with the places of one user, which another one (the control ``su``) does not inherit."""
+"""Environment variables with one user's directories, which another user (the control ``su``) does not inherit."""
 
 CONTROLS: Mapping[str, object] = MappingProxyType({name: c.default for name, c in HOST_CONTROLS.items()})
 """The controls of a host and their defaults."""
@@ -227,7 +227,9 @@ class ControlSet:
         for name, value in controls.items():
             control = self._check_name(name)
             if not control.accepts(value):
-                given = f"what was given ({type(value).__name__})" if name == "envs" else repr(value)  # it has secrets
+                given = (
+                    f"what was given ({type(value).__name__})" if name == "envs" else repr(value)
+                )  # which may have secrets
                 raise ControlError(f"the control {name!r} takes {control.wanted}, not {given}")
 
     def _check_name(self, name: str) -> Control:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """`text` with escapes (``\\x1b``) for all that a terminal could act on, but line breaks and tabs.
+    """Return `text` with unprintable characters escaped (``\\x1b``), except line breaks and tabs.
 
-    Texts of guests, hypervisors and files go into messages and onto terminals; what is not printable in them could move
-    the cursor, hide what is there, or have the terminal answer as if somebody had typed.
+    Text from guests, hypervisors and files is shown on terminals. Control characters in it could move the cursor, hide
+    text, or make the terminal send input as if the user had typed it.
     """
     if text.isprintable():
         return text

@@ -214,7 +214,7 @@ class _Reading(io.RawIOBase):
 
 
 class _Writing(io.RawIOBase):
-    """A file that is being written: beside its place, and put there when it is closed; within `limit` seconds."""
+    """A file that is written beside its target, and replaces it when it is closed, within `limit` seconds."""
 
     def __init__(self, process: Process, path: Path, limit: float | None = None) -> None:
         self._process = process
@@ -267,7 +267,7 @@ class _Writing(io.RawIOBase):
                 if int(self._told()) != self._size:
                     raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(self._path))
                 self._process.go_on()
-            self._wait_for(self._process.stdout, select.POLLIN)  # for its end
+            self._wait_for(self._process.stdout, select.POLLIN)  # until it is closed
             _check(self._process, self._path)
         finally:
             self._process.end(_TIME_TO_REMOVE)

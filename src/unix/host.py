@@ -80,7 +80,7 @@ class Host(ABC):
                 return self.run(argv, input=input, max_output=max_output)
         data = encode(input) if isinstance(input, str) else input
         if not isinstance(data, bytes | None):
-            raise ArgumentError(f"the input of a command is bytes or text, not {type(input).__name__}")
+            raise ArgumentError(f"the input of a command must be bytes or text, not {type(input).__name__}")
         decode = self._decoder()
         try:
             process = self._start(words_of(argv), stdin=data is not None)

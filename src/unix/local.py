@@ -185,7 +185,7 @@ class Local(Host):
 
 
 def _read_within(path: Path, limit: float) -> bytes:
-    """Return what comes from a file that may be a pipe to which nothing is written, within `limit` seconds."""
+    """Read a file that may be a pipe without a writer, within `limit` seconds."""
     deadline = time.monotonic() + limit
     pieces: list[bytes] = []
     with open(path, "rb", buffering=0, opener=_without_waiting) as file:
@@ -202,7 +202,7 @@ def _read_within(path: Path, limit: float) -> bytes:
 
 
 def _write_within(path: bytes, content: bytes, limit: float) -> None:
-    """Write to a file that may be a pipe which is not read, within `limit` seconds."""
+    """Write to a file that may be a pipe without a reader, within `limit` seconds."""
     deadline = time.monotonic() + limit
     left = memoryview(content)
     while (file := _opened_to_write(path)) is None and time.monotonic() < deadline:
@@ -218,7 +218,7 @@ def _write_within(path: bytes, content: bytes, limit: float) -> None:
 
 
 def _opened_to_write(path: bytes) -> FileIO | None:
-    """Open a file to write to it, without waiting; None for a pipe that is not open for reading."""
+    """Open a file for writing, without waiting; None for a pipe without a reader."""
     try:
         return open(path, "wb", buffering=0, opener=_without_waiting)
     except OSError as error:

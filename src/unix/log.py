@@ -1,4 +1,4 @@
-"""What is logged: nothing until the program loads `logging` itself, which takes longer than all that is here."""
+"""Logging, which loads `logging` only for a warning: that takes longer than loading the rest of this package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def listener(name: str) -> Logger | None:
-    """The logger `name`, if somebody wants to hear what it has to say at DEBUG."""
+    """Return the logger `name` if the program uses `logging`, at level DEBUG."""
     if "logging" not in sys.modules:
         return None
     import logging
@@ -25,7 +25,7 @@ def warn(name: str, message: str, *values: object) -> None:
 
 
 def _quiet(name: str) -> Logger:
-    """The logger `name`; it prints nothing itself, which `logging` would have it do with warnings."""
+    """Return the logger `name`, with a handler that prints nothing: without one, `logging` would print warnings."""
     import logging
 
     logger = logging.getLogger(name)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 _FULL_AFTER = 1.0
-"""Seconds until a connection is made beside the first one, whose sessions are all held."""
+"""Seconds to wait for a session before a further connection is made, if open processes hold all sessions."""
 
 _FURTHER = 3
-"""Connections to a host beside the first one, for what finds all of its sessions held."""
+"""The most further connections to a host, used while open processes hold all sessions of the first one."""
 
 
 class Remote(FilesByCommand):
@@ -246,7 +246,7 @@ class Remote(FilesByCommand):
         raise ConnectionLostError(f"lost the connection to {self} twice in a row")
 
     def _start_further(self, start: Callable[..., Process], full: FullError) -> Process:
-        """Start a process through a further connection, as all sessions of the first one are held."""
+        """Start a process through a further connection, because open processes hold all sessions of the first one."""
         from unix.connection import FullError, GoneError
 
         for number in range(_FURTHER):
@@ -260,7 +260,7 @@ class Remote(FilesByCommand):
         raise ConnectError(str(full))
 
     def _further_connection(self, number: int) -> Connection:
-        """Return one of the connections beside the first, made if there are not as many."""
+        """Return one of the further connections; make it if there is none with this number."""
         from unix.connection import connected
 
         with self._connecting:

@@ -13,7 +13,7 @@ class Result(tuple[bool, str, str]):
     it. `stdout` and `stderr` are text in which undecodable bytes are surrogates (``os.fsencode`` gives the
     bytes back); under ``decode=None`` they are bytes. A Result is true if its command succeeded.
 
-    `outcome_unknown` is True if the command failed and may still have done, or may yet do, what it was run for. Hosts
+    `outcome_unknown` is True if the command failed, but its action may have been completed, or may still be. Hosts
     raise an error instead of returning such a Result; a `kvm.Hypervisor` with ``check=False`` returns it.
     """
 

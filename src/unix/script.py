@@ -21,7 +21,7 @@ BOOT = "exec /bin/sh -c 'IFS= TMOUT= read -r unix_line; eval \"$unix_line\"'"
 """The command for every login shell: sh, bash, zsh, fish, csh."""
 
 FOR_ZSH = '[ -z "$ZSH_VERSION" ] || emulate sh; '
-"""Begins a line that is sent: a login script such as a ``.bashrc`` can have put zsh in the place of the login shell."""
+"""Begins a line that is sent, because a login script such as ``.bashrc`` may have replaced the login shell by zsh."""
 
 LONGEST = 1 << 20
 """The longest line that is sent, in bytes: what a pipe can hold while nobody reads it yet."""
@@ -30,7 +30,7 @@ LONGEST_ARGUMENT = 128 << 10
 """What Linux takes as one argument or variable, in bytes, with the NUL behind it."""
 
 _RUN = "%01000d"
-"""Prints zeros before a mark: a thousand bytes are read at once, and never one behind it, however much comes before."""
+"""Prints zeros before a mark, so that a thousand bytes can be read at once without reading beyond the mark."""
 
 _PLAIN = re.compile(r"[ -~]*")
 _FOR_EXPORT = re.compile(
@@ -128,7 +128,7 @@ class Facts(NamedTuple):
 
 
 def printed(mark: str) -> bytes:
-    """Return what a `mark` looks like where it is printed."""
+    """Return a `mark` in its printed form."""
     return (_RUN % 0 + mark).encode()
 
 

@@ -25,13 +25,13 @@ from unix.words import encode
 _OTHER_QUESTIONS = (
     "Enter ", "ew ", "eues ", "ouveau", "ne-time", "ne time", "OTP", "inmal", "ode", "oken", "actor", "erif",
 )  # fmt: skip
-"""What is in questions for a passphrase, a new password, a one-time password, a code or a second factor."""
+"""Occurs in questions for a passphrase, a new password, a one-time password, a code or a second factor."""
 
 _PASSWORD_QUESTIONS = (
     "assword", "PASSWORD", "asswort", "ot de passe", "ontraseña", "enha", "achtwoord", "asło", "eslo", "ösenord",
     "dgangskode", "alasana", "ароль", "arola", "elszó", "パスワード", "密码", "密碼", "암호",
 )  # fmt: skip
-"""What is in PAM's question for the password, in the languages that PAM is translated to."""
+"""Occurs in PAM's question for the password, in the languages that PAM is translated to."""
 
 _ASKPASS = f"""#!/bin/sh
 while [ ! -s "$0.for" ]; do sleep 0.05; done
@@ -44,9 +44,9 @@ esac
 printf '%.200s\\n' "$1" >> "$0.unanswered"
 exit 1
 """
-"""Answers a question for the password if the master asks it: not the ssh of a jump host, which inherits this.
+"""Answers the question for the password if the ssh master asks it, but not the ssh of a jump host, which inherits this.
 
-Any other question is noted, and gets no answer.
+Any other question is recorded, and gets no answer.
 """
 
 
@@ -99,7 +99,7 @@ class Destination(NamedTuple):
 
 
 class Address(NamedTuple):
-    """A host, and the user and the port if they are written with it."""
+    """A host, with the user and the port if they are given."""
 
     username: str | None
     host: str
@@ -198,7 +198,7 @@ def _content(path: str) -> str:
 
 
 class Askpass:
-    """The program in a directory that ssh asks for a password, which itself is in the pipe `reading`."""
+    """The program, in a directory, that ssh runs for a password; the password is in the pipe `reading`."""
 
     def __init__(self, directory: str, reading: int) -> None:
         self._program = os.path.join(directory, "askpass")
@@ -207,12 +207,12 @@ class Askpass:
         self.env = {
             "SSH_ASKPASS": self._program,
             "SSH_ASKPASS_REQUIRE": "force",
-            "DISPLAY": os.environ.get("DISPLAY") or "none",  # older releases ask nobody without one
+            "DISPLAY": os.environ.get("DISPLAY") or "none",  # older releases run askpass only if it is set
             "UNIX_ASKPASS_PIPE": f"/proc/{os.getpid()}/fd/{reading}",
         }
 
     def allow(self, pid: int) -> None:
-        """Let this process ask."""
+        """Allow a process to get the password."""
         with open(f"{self._program}.for", "w") as file:
             file.write(str(pid))
 
@@ -227,7 +227,7 @@ class Askpass:
 
 @contextlib.contextmanager
 def askpass(password: str | None) -> Iterator[Askpass | None]:
-    """Provide what ssh can ask for the password, for the duration of a block; None without a password."""
+    """Provide the askpass program for the duration of a block; None without a password."""
     if password is None:
         yield None
         return
@@ -244,9 +244,10 @@ MESSAGES_SIZE = 1 << 20
 
 
 def message_file() -> IO[bytes]:
-    """Return a file in memory for what ssh writes to standard error.
+    """Return a file in memory for ssh's standard error.
 
-    It cannot grow beyond `MESSAGES_SIZE`, so that no host can fill a disk. ssh shares its position, where it goes on.
+    It cannot grow beyond `MESSAGES_SIZE`, so that no host can fill a disk. ssh shares our file position, and writes
+    there.
     """
     file = os.fdopen(os.memfd_create("ssh", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b", buffering=0)
     file.truncate(MESSAGES_SIZE)
@@ -255,7 +256,7 @@ def message_file() -> IO[bytes]:
 
 
 def messages(file: IO[bytes]) -> list[str]:
-    """Return the last lines that ssh has written. ssh's own end with a carriage return, other hosts' mostly do not."""
+    """Return the last lines of ssh's output. ssh's own end with a carriage return; others mostly do not."""
     size = file.tell()
     data = os.pread(file.fileno(), _LAST_MESSAGES, max(size - _LAST_MESSAGES, 0))[:size]
     return [line for line in data.decode("utf-8", "replace").split("\n") if line.strip()]
@@ -275,7 +276,7 @@ class DroppedError(ConnectError):
 
 
 def no_answer(destination: Destination, said: Sequence[str], questions: Sequence[str] = ()) -> ConnectError:
-    """Return the error when there was no connection in time, with what ssh `said` and was asked meanwhile."""
+    """Return the error for a timeout while connecting, with what ssh `said` and the `questions` that it got."""
     own = [line.strip() for line in said if line.endswith("\r")]
     last = f"; ssh said: {own[-1]}" if own else ""
     asked = f"; the host asked {', '.join(map(repr, questions))}" if questions else ""
@@ -283,7 +284,7 @@ def no_answer(destination: Destination, said: Sequence[str], questions: Sequence
 
 
 def no_shell(destination: Destination) -> ConnectError:
-    """Return the error when the login has not run what it was sent in time."""
+    """Return the error for a login that did not run our command in time."""
     return ConnectError(
         f"cannot connect to {destination}: ssh is connected, but the login did not run a command within "
         f"{destination.timeout:g} s. Do its scripts (such as .bashrc) print without end, ask something, or start "
@@ -292,7 +293,7 @@ def no_shell(destination: Destination) -> ConnectError:
 
 
 def refusal(destination: Destination, said: Sequence[str], questions: Sequence[str] = ()) -> ConnectError:
-    """Return the error when ssh has ended: why, as it `said`, the `questions` without an answer, and what to do."""
+    """Return the error when ssh has ended: the reason in what it `said`, unanswered `questions`, and what to do."""
     if any("Host key verification failed" in line for line in said):
         return HostKeyError(_about_host_key(destination, [line.strip() for line in said]))
     details = [line.strip(" .\r") for line in said if re.match(_DETAILS, line)]
@@ -311,7 +312,7 @@ def refusal(destination: Destination, said: Sequence[str], questions: Sequence[s
 
 
 def _reason(said: Sequence[str]) -> str:
-    """Return the last message of ssh's own; without one, what else there was, such as a host's banner."""
+    """Return ssh's own last message; without one, other output such as a host's banner."""
     own = [line.strip() for line in said if line.endswith("\r")]
     if own:
         return own[-1]
@@ -379,8 +380,8 @@ def private_directory() -> str:
     except OSError as error:
         reasons.append(f"{error.strerror}: {error.filename}")
     raise ConnectError(
-        f"no directory can be made for the sockets of ssh ({'; '.join(dict.fromkeys(reasons))}): make room in one of "
-        "them, or set XDG_RUNTIME_DIR or TMPDIR to a directory that can be written to"
+        f"cannot create a directory for the sockets of ssh ({'; '.join(dict.fromkeys(reasons))}): free space in one "
+        "of them, or set XDG_RUNTIME_DIR or TMPDIR to a writable directory"
     )
 
 
@@ -393,7 +394,7 @@ def _temporary_directories() -> Iterator[str]:
 
 
 def _try_to_write(directory: str) -> None:
-    """Raise an `OSError` if no file can be written in `directory`: it is full, or read-only."""
+    """Raise an `OSError` if `directory` is full or read-only."""
     handle, path = tempfile.mkstemp(dir=directory)
     try:
         os.write(handle, bytes(4096))

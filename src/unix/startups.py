@@ -1,8 +1,8 @@
-"""How many connections begin at once: sshd's MaxStartups.
+"""A limit for connections that begin at the same time, because of sshd's MaxStartups.
 
 While more than ten connections to an sshd are not authenticated yet, it drops new ones at random. A program that
-connects to many hosts does that to a gate (ProxyJump) in front of them, and to an address that is many hosts. So there
-are fewer at once here for each gate and address, and a connection that was dropped all the same is tried again.
+connects to many hosts can exceed that at a jump host (ProxyJump), and at an address that many hosts share. So fewer
+connections at once begin for each of these, and a connection that was dropped nevertheless is retried.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from unix.process import finish, start
 from unix.ssh import Destination
 
 PAUSES_S = (0.25, 0.5, 1.0, 2.0)
-"""Seconds before each further try of a connection that was dropped; a random part of that is left out."""
+"""Seconds before each retry of a dropped connection, shortened by a random part."""
 
 _UNKNOWN_AT_ONCE = 3
-"""Connections that begin without a look at where they lead: most programs have no more."""
+"""The most connections that begin without finding out their gate; most programs have no more."""
 
 _AT_ONCE = 6
-"""Further ones through the same gate, or to the same address."""
+"""The most further connections through the same gate (jump host), or to the same address."""
 
 _UNKNOWN = "-"
-"""Stands for the gate of a connection that begins without a look at where it leads."""
+"""Stands for the gate of a connection that begins without finding it out."""
 
 
 class _Startups:
-    """The connections of this program that are beginning: a token for each, and what it leads to first."""
+    """The connections of this program that are beginning: a token for each, and its gate."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all: in a forked child they are the parent's."""
+        """Forget all connections; in a forked child they are the parent's."""
         self._changed = threading.Condition()
         self._gates: dict[object, str] = {}
 
     def begin(self, token: object, gate: str, most: int, timeout: float) -> bool:
-        """Begin with one to `gate` once there are less than `most`; return whether there were within `timeout` s."""
+        """Wait for fewer than `most` connections to `gate`, and add one; False after `timeout` seconds."""
         with self._changed:
             is_free = self._changed.wait_for(lambda: [*self._gates.values()].count(gate) < most, max(timeout, 0))
             if is_free:
@@ -51,7 +51,7 @@ class _Startups:
             return is_free
 
     def end(self, token: object) -> None:
-        """Note that a connection has begun, or failed, or never came so far."""
+        """Remove a connection, which was made, has failed, or was never added."""
         with self._changed:
             self._gates.pop(token, None)
             self._changed.notify_all()
@@ -69,7 +69,7 @@ def startup(destination: Destination, deadline: float) -> Iterator[None]:
             gate = _gate(destination)
             if not _startups.begin(token, gate, _AT_ONCE, deadline - time.monotonic()):
                 raise ConnectError(
-                    f"cannot connect to {destination}: {_AT_ONCE} other connections that lead to {gate} first were not "
+                    f"cannot connect to {destination}: {_AT_ONCE} other connections by way of {gate} were not "
                     f"authenticated within {destination.timeout:g} s"
                 )
         yield
@@ -78,7 +78,7 @@ def startup(destination: Destination, deadline: float) -> Iterator[None]:
 
 
 def _gate(destination: Destination) -> str:
-    """Return what ssh connects to first, in the words of its configuration."""
+    """Return the gate: the jump host, proxy command or address to which ssh connects first."""
     words = ["ssh", "-G", *destination.options_of_ssh(), "--", destination.host]
     configuration = ""
     with contextlib.suppress(UnixError):

@@ -1,8 +1,7 @@
 """From a command, its arguments and its options to the words a process is given. Pure functions.
 
 Words are text; bytes that are no UTF-8 travel in it as surrogates and come out of `encode` as they went in.
-Nothing here is ever read by a shell unless a shell was asked for. Errors do not repeat what was given, which may be
-secret.
+No shell reads these words unless the caller asks for one. Errors do not repeat the values, which may be secret.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def word(argument: Argument) -> str:
     elif isinstance(argument, int | float) and not isinstance(argument, bool):
         argument = str(argument)
     if not isinstance(argument, str):
-        raise ArgumentError(f"an argument is text, bytes, a number or a path, not {type(argument).__name__}")
+        raise ArgumentError(f"an argument must be text, bytes, a number or a path, not {type(argument).__name__}")
     if "\0" in argument:
         raise ArgumentError(f"an argument cannot hold a NUL byte, as this one does at {argument.index(chr(0))}")
     encode(argument)
@@ -50,14 +49,14 @@ def words_of(argv: Sequence[Argument]) -> list[str]:
     """The words of a command line that is given word by word."""
     if not argv or isinstance(argv, str | bytes):
         what = "an empty one" if isinstance(argv, list | tuple) else type(argv).__name__
-        raise ArgumentError(f"a command line is a list of at least one word, not {what}")
+        raise ArgumentError(f"a command line must be a list of at least one word, not {what}")
     return [word(argument) for argument in argv]
 
 
 def split(command: str) -> list[str]:
     """Split `command` into words as a shell would; nothing in it is expanded."""
     if not isinstance(command, str):
-        raise ArgumentError(f"a command is text such as 'ls -l', not {type(command).__name__}")
+        raise ArgumentError(f"a command must be text such as 'ls -l', not {type(command).__name__}")
     try:
         words = shlex.split(command)
     except ValueError as error:

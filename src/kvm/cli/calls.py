@@ -58,7 +58,7 @@ DOCUMENTS = {
 """Commands that print XML."""
 
 _NO_DOCUMENT = {"xpath", "name", "snapshotname"}
-"""The options with which such a command prints something else."""
+"""The options with which such a command prints something other than a document."""
 
 DESTRUCTIVE = {
     "checkpoint-delete", "destroy", "detach-device", "detach-device-alias", "detach-disk", "detach-interface",
@@ -111,7 +111,7 @@ def is_verbose(asked: Invocation) -> bool:
 
 
 def command_line(asked: Invocation, uri: str | None) -> list[str]:
-    """The words of the program that does it, on a hypervisor with this URI."""
+    """Return the command line, of virsh or of qemu-img, for a command on a hypervisor with this URI."""
     if asked.command == "qemu-img":
         from kvm.cli import images
 
@@ -129,7 +129,7 @@ def command_words(asked: Invocation) -> list[str]:
 
 
 def _number_of(asked: Invocation, option: str, value: object) -> object:
-    """A text with a unit as the plain number that virsh takes; all else as it is, for virsh to judge."""
+    """Convert a text with a unit to the plain number that virsh takes; virsh checks all other values."""
     from kvm.errors import InvalidArgumentError
     from kvm.virsh.units import unit_of, word
 
@@ -155,10 +155,7 @@ def prints_xml(asked: Invocation) -> bool:
 
 
 def check(asked: Invocation) -> None:
-    """Refuse what can be seen to be wrong before any host is asked: options that would have no effect, or no meaning.
-
-    A dry run refuses the same.
-    """
+    """Refuse options that have no effect or no meaning, before any host is connected to; also in a dry run."""
     command = asked.command
     if "yaml" in asked.flags and not command.endswith("edit"):
         raise UsageError(f"--yaml is for commands that edit, not for {command}, which takes YAML without it")
@@ -168,7 +165,7 @@ def check(asked: Invocation) -> None:
         if asked.timeout is not None:
             raise UsageError(f"{command} takes the terminal, so it has no --timeout")
     if command in _STREAMING and asked.timeout is not None:
-        raise UsageError(f"{command} waits for events; for how long is an option behind its name: {command} --timeout")
+        raise UsageError(f"{command} waits for events; give its time limit after the command: {command} --timeout")
     if command == "snapshot-edit" and "snapshotname" not in asked.options:
         raise UsageError("snapshot-edit needs <snapshotname>")
     if command == "schedinfo":
@@ -177,7 +174,7 @@ def check(asked: Invocation) -> None:
 
 
 def read_files(asked: Invocation, hosts: int) -> None:
-    """Have `asked` hold the contents of the files of this machine that it names."""
+    """Replace the names of files on this machine in `asked` by their contents."""
     for option in options_of(asked.command):
         given = asked.options.get(option.name)
         if option.is_document and given is not None:
@@ -198,7 +195,7 @@ def read_files(asked: Invocation, hosts: int) -> None:
 
 
 def ask_for_secrets(asked: Invocation) -> None:
-    """Have `asked` hold the secrets that it needs."""
+    """Add the secrets that `asked` needs: prompt for them, or read standard input."""
     if asked.command in ("set-user-password", "secret-set-value"):
         from kvm.cli.secrets import password, secret_value
 
@@ -209,7 +206,7 @@ def ask_for_secrets(asked: Invocation) -> None:
 
 
 def _document(given: object) -> object:
-    """The document that is given as XML, or that is in a file of this machine as XML, JSON or YAML; ``-`` is stdin.
+    """Return a document that is given as XML, or is in a file on this machine as XML, JSON or YAML; ``-`` is stdin.
 
     XML stays text; JSON and YAML become values, as ``edit --yaml`` shows them.
     """
@@ -224,20 +221,20 @@ def _document(given: object) -> object:
 
 
 def _as_bytes(document: object) -> bytes:
-    """A document for virsh itself."""
+    """Return a document as XML, for virsh itself."""
     if isinstance(document, str):
         return document.encode("utf-8", "surrogateescape")
     if not isinstance(document, bytes):
-        raise UsageError("-o raw takes documents as XML, one of them; without -o raw JSON and YAML will do as well")
+        raise UsageError("-o raw takes one document, as XML; leave -o raw out to give JSON or YAML")
     return document
 
 
 def _values(found: bytes, where: str) -> dict[str, object]:
-    """The mapping that JSON or YAML stands for."""
+    """Return the mapping that is written in JSON or YAML."""
     try:
         text = found.decode()
     except UnicodeDecodeError:
-        raise UsageError(f"{where} is not XML, and as JSON or YAML it has to be UTF-8") from None
+        raise UsageError(f"{where} must be XML, or JSON or YAML in UTF-8") from None
     from kvm.cli.yaml import load
 
     values = _of_json(text, where) if text.lstrip().startswith("{") else load(text, where)
@@ -247,7 +244,7 @@ def _values(found: bytes, where: str) -> dict[str, object]:
 
 
 def _of_json(text: str, where: str) -> object:
-    """The value of JSON; if it is not JSON, it may still be YAML, of which most is without PyYAML."""
+    """Return the value of JSON, or of YAML if it is not JSON."""
     import json
 
     try:
@@ -391,7 +388,7 @@ def begin(hypervisor: Hypervisor, asked: Invocation) -> None:
 
 
 def raw(hypervisor: Hypervisor, asked: Invocation) -> object:
-    """The result of virsh itself."""
+    """Return the result of virsh itself."""
     if not any(isinstance(value, bytes) for value in asked.options.values()):
         first, *rest = command_words(asked)
         return hypervisor.virsh(first, *rest)
@@ -417,7 +414,7 @@ def streams(asked: Invocation) -> bool:
 
 
 def comments(value: object) -> list[str]:
-    """The lines that virsh has written to standard error although the command succeeded."""
+    """Return the errors that virsh has reported although the command succeeded."""
     from kvm.virsh import manners
     from unix.result import Result
 
@@ -425,7 +422,7 @@ def comments(value: object) -> list[str]:
 
 
 def _with_unit(asked: Invocation, name: str, value: object) -> object:
-    """A value with virsh's unit: to a method of the library a plain number of a size or a rate is in bytes."""
+    """Add virsh's unit to a plain number: the library's methods take sizes and rates in bytes."""
     from kvm.virsh.units import unit_of
 
     option = name.removesuffix("_").replace("_", "-")

@@ -33,9 +33,9 @@ _TAGS = {
 
 
 class Editor:
-    """A document in a file that the user edits, as often as it takes.
+    """A document in a file that the user edits, until it is accepted.
 
-    As a context manager: the file is removed in the end, unless what was typed into it was not taken.
+    As a context manager, it removes the file at the end, unless changes in it were not accepted.
     """
 
     def __init__(self, command: str, *, as_yaml: bool) -> None:
@@ -55,9 +55,9 @@ class Editor:
             complain(f"kvmctl: your changes were saved to {self._path}")
 
     def until_done(self, edit: Callable[[xml.Editor], T]) -> T:
-        """Call `edit` with what edits a document, again as long as it fails and the user agrees.
+        """Call `edit` with an editor of the document; repeat it as long as it fails and the user agrees.
 
-        Each further time the user goes on with what was typed.
+        Each time, the user continues with the text of the last one.
         """
         from kvm.errors import ChangedMeanwhileError, KvmError
         from kvm.xml import TextEditor
@@ -69,7 +69,7 @@ class Editor:
                 if self._path is None or not sys.stdin.isatty():
                     raise
                 complain(f"kvmctl: {of_error(error)}")
-                changed = ", which would undo the change that was made meanwhile"
+                changed = ", which would undo the other change"
                 question = f"Edit it again{changed if isinstance(error, ChangedMeanwhileError) else ''}? [y/N] "
                 complain(question, end="")
                 if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -103,7 +103,7 @@ class Editor:
         return typed
 
     def _run_editor(self, path: str) -> None:
-        """Run the editor. Ctrl-C is for it; a signal that ends it, or this program, ends this program."""
+        """Run the editor, which handles Ctrl-C itself; a signal that ends it, or this program, ends this program."""
         program = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
         editors: list[subprocess.Popen[bytes]] = []
         requests: list[int] = []

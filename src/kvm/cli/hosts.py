@@ -36,14 +36,14 @@ _FOR_JOBS = 15
 """Seconds that jobs have to be cancelled; whoever asks a second time does not wait for them."""
 
 _GRACE = 2
-"""Seconds that a command has for ending when its own time limit is up, before its host is given up."""
+"""Seconds between a command's own time limit and giving up its host."""
 
 _GLANCE = 0.05
 """Seconds between two looks at whether all has ended."""
 
 
 class Target:
-    """A hypervisor that is opened when its turn comes: its name, its URI (None: virsh's default), and how to open it.
+    """A hypervisor to be opened later: its name, its URI (None: virsh's default), and how to open it.
 
     `opened` is given a function that it calls with the Remote before that connects.
     """
@@ -58,7 +58,7 @@ Note = Callable[[unix.Remote], object]
 
 
 def unnoted(_: unix.Remote) -> None:
-    """Take no note of a Remote."""
+    """Ignore a Remote: the default for `note`."""
 
 
 def targets(asked: Invocation) -> tuple[list[Target], bool]:
@@ -147,7 +147,7 @@ def _refused(reason: str) -> Callable[..., AbstractContextManager[Hypervisor]]:
 
 
 def on_one(target: Target, call: Callable[[Target, Hypervisor], T]) -> T | Exception:
-    """Return what `call` returns or raises, in this thread: for commands that take the terminal."""
+    """Return the value or the exception of `call` in this thread, for commands that take the terminal."""
     return _called(target, call, unnoted, None)
 
 
@@ -160,7 +160,7 @@ def _called(
                 return call(target, hypervisor)
             with hypervisor.set_controls(timeout=max(deadline - time.monotonic(), 0.1)):
                 return call(target, hypervisor)
-    except Exception as error:  # noqa: BLE001  # an error of one host is its answer
+    except Exception as error:  # noqa: BLE001  # an error of one host is its result
         return error
 
 
@@ -181,9 +181,10 @@ class Calls:
         self._remotes: dict[str, unix.Remote] = {}
 
     def run(self, call: Callable[[Target, Hypervisor], T]) -> Iterator[tuple[str, T | Exception]]:
-        """Yield what `call` returns or raises for each, by name, as it comes. Leaving it leaves nothing running.
+        """Yield the name of each host, with the value or the exception of `call`, as soon as it is there.
 
-        `EndedError` if the program was asked to end, when what was under way has ended and was yielded.
+        Closing the iterator ends all running calls. `EndedError` if a signal has asked the program to end, after the
+        running calls have ended and their results were yielded.
         """
         messages: queue.SimpleQueue[tuple[str, T | Exception] | int] = queue.SimpleQueue()
         waiting = deque(self._found)
@@ -228,7 +229,7 @@ class Calls:
                 self._end(threads)
 
     def _given_up(self, unanswered: set[str]) -> list[tuple[str, Exception]]:
-        """The hosts that are late although each command has a time limit of its own, and the error of each."""
+        """Return the hosts that have exceeded the deadline, with an error for each."""
         if self._timeout is None:
             return []
         from kvm.errors import CommandTimeoutError
@@ -239,13 +240,13 @@ class Calls:
         for name in names:
             if remote := self._remotes.get(name):
                 threading.Thread(target=remote.disconnect, daemon=True).start()
-        message = f"no answer within {self._timeout:g} s; what has begun there may still be done"
+        message = f"no answer within {self._timeout:g} s; what has begun there may still complete"
         return [(name, CommandTimeoutError(message)) for name in names]
 
     def _ended(
         self, threads: list[threading.Thread], messages: queue.SimpleQueue[tuple[str, T | Exception] | int]
     ) -> Iterator[tuple[str, T | Exception]]:
-        """End what is under way; yield how it has ended."""
+        """End the running calls, and yield their results."""
         self.cancelled.set()
         last = [messages.get() for _ in range(messages.qsize())]
         deadline = time.monotonic() + (_FOR_JOBS if self._jobs else 0)
@@ -277,7 +278,7 @@ class Calls:
 
 
 def _next(messages: queue.SimpleQueue[T]) -> T | None:
-    """The next message, or None after a while: a signal that comes right before a wait begins does not end it."""
+    """Return the next message, or None after a while: a signal just before the wait begins would not end it."""
     try:
         return messages.get(timeout=_GLANCE)
     except queue.Empty:

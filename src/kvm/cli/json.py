@@ -1,4 +1,4 @@
-"""JSON, as Python's own module writes it, but for control characters, all of which are escaped here.
+"""JSON, as Python's own module writes it, except that all control characters are escaped.
 
 That module has a reader as well, which takes long to load.
 """

@@ -33,7 +33,7 @@ OPTIONS = {
     "-F, --ssh-config FILE": "another configuration for ssh",
     "-i, --inventory FILE": "the hypervisors of an inventory: TOML, an ssh config, or Ansible's; may be repeated",
     "-g, --group GROUP": "only those of a group of the inventory; may be repeated",
-    "-t, --timeout SECONDS": "give up a host that has not answered by then; by default 60 with several hosts",
+    "-t, --timeout SECONDS": "the time limit for each host; the default is 60 with several hosts",
     "-o, --output FORMAT": "table (the default), json, yaml, or raw: virsh's own text",
     "-n, --dry-run": "print the virsh commands instead of running them",
     "-y, --yes": "do not ask before something is destroyed on several hosts",
@@ -54,23 +54,24 @@ hosts it is an object by host, without those that failed. Events are an object a
 
 raw: virsh's own text.""",
     "Hosts": """\
-Several hosts are asked at the same time. What failed has a line on standard error, which begins with the name of the
-host; the others have their values. Each of several hosts has 60 seconds, or 600 for commands that may take long; jobs
-that show how far they are, and events, have no limit but --timeout.
+Several hosts are called at the same time. Each failure is a line on standard error that begins with the name of the
+host; the others' values are printed. Each of several hosts has 60 seconds, or 600 for commands that may take long; jobs
+that show their progress, and events, have no limit but --timeout.
 
-With an inventory, -g selects its groups and -H its hosts: -g rack1 -H 'hv0*' are the hosts of rack1 with such a name.
-A user or port that is written with a host overrides what an inventory says, and so do -c and -F.""",
+With an inventory, -g selects its groups and -H its hosts: -g rack1 -H 'hv0*' selects the hosts of rack1 whose names
+begin with hv0. A user or port that is written with a host overrides the inventory's setting, and so do -c and -F.""",
     "Files": """\
 Files with XML, keys, secrets, screenshots and those of vol-upload and vol-download are this machine's, and - is
-standard input; all other files are the hypervisor's. In place of XML the values that it stands for will do, as JSON or
-YAML, as -o json, -o yaml and edit --yaml give them.""",
+standard input; all other files are the hypervisor's. In place of XML, JSON or YAML may be
+given, in the form of -o json, -o yaml and edit --yaml.""",
     "Long commands": """\
 Those that take long (uploads, migrations, block jobs, images) show on standard error how far they are, if that is a
 terminal, or a percentage a line with --verbose, where virsh's command has that. Ctrl-C cancels them.""",
     "Exit status": """\
-0; 1 if something failed on some host; 2 if the command line is wrong; 3 if all was done but the output could not be
-written; 128 and the number of the signal if one has ended it, so 130 after Ctrl-C, which leaves nothing running, here
-or there, and names the hosts that have not answered. edit ends so, too, if a signal ends the editor.""",
+0; 1 if something failed on a host; 2 if the command line is wrong; 3 if everything was done but the output could not be
+written; 128 plus the number of the signal that ended it: 130 after Ctrl-C, which leaves nothing running, locally or on
+the hosts, and names the hosts that have not answered; 141 if the reader of a pipe has ended. A signal that ends the
+editor of edit ends kvmctl in the same way.""",
     "Environment": """\
 LIBVIRT_DEFAULT_URI: the connection without -c. VISUAL, EDITOR: the editor. NO_COLOR: no colours. COLUMNS: the width of
 tables.""",
@@ -170,7 +171,7 @@ def _overview() -> str:
 
 
 def _all() -> str:
-    """A line for each command, by groups."""
+    """Return a line for each command, by groups."""
     groups: dict[str, list[str]] = {}
     for command in METHODS:
         groups.setdefault(method_of(command)[0], []).append(command)
@@ -183,11 +184,11 @@ def _all() -> str:
 
 
 _MAX_SUMMARY = 84
-"""Columns of a terminal that are left for a line about a command."""
+"""The width, in columns, of the summary of a command."""
 
 
 def summary(command: str) -> str:
-    """What a command does, in a line: its first sentence, or as much of it as there is room for."""
+    """Return a summary of a command on one line: the first sentence of its docstring, cut to `_MAX_SUMMARY`."""
     text = " ".join(described(command).split())
     first = re.sub(r", see \w+$", "", re.split(r"(?<=[\w)'])[.:;] ", f"{text} ")[0].strip().rstrip("."))
     if len(first) <= _MAX_SUMMARY:

@@ -1,4 +1,4 @@
-"""Errors -> messages on one line, with the advice that fits a command line."""
+"""Errors as one-line messages, with advice for the command line instead of for Python."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ADVICE = (
     (r"named '([0-9]+)' \(an id is given as an int\)", r"with the id or the name '\1'"),
     (r"\b([a-z]\w*)=True\b", lambda match: f"--{match[1].replace('_', '-')}"),
 )
-"""Advice of the library that is Python, and what it is here."""
+"""Patterns of advice for Python in the library's messages, and their replacements for the command line."""
 
 _LONGEST = 2000
-"""The characters that a message may have; of a longer one the middle is left out."""
+"""The longest message, in characters; of a longer one the middle is left out."""
 
 
 def of_error(error: BaseException) -> str:
-    """The message of an error, with the notes that were added to it later."""
+    """Return the message of an error, with its notes."""
     from kvm.errors import KvmError
     from unix.errors import UnixError
 
@@ -44,7 +44,7 @@ def of_error(error: BaseException) -> str:
 
 
 def _unexpected(error: BaseException) -> str:
-    """What to say of an error that should not happen: enough to report it."""
+    """Return the message of an error that should not happen, with what is needed to report it."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
     return f"unexpected {type(error).__name__}{place}: {error}; please report this"

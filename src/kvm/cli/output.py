@@ -1,7 +1,7 @@
-"""Standard output and standard error: the only place that writes to them.
+"""Writing to standard output and standard error; no other module of kvmctl does.
 
-On a terminal no text of a guest, a hypervisor or a file can do anything but be shown. Into a pipe or a file data goes
-exactly as it is. Messages are always harmless, and a standard error that is closed or full loses them and nothing else.
+On a terminal, control characters in the text of guests, hypervisors and files are escaped. In a pipe or a file, data is
+written exactly. Messages are always escaped; if standard error is closed or full, only messages are lost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BROKEN_PIPE = 141
 
 
 class OutputError(Exception):
-    """Standard output cannot be written to; `status` is the exit status, and the text is empty if nobody wants one."""
+    """Standard output cannot be written to; `status` is the exit status. The text is empty for a broken pipe."""
 
     def __init__(self, error: OSError) -> None:
         is_broken = error.errno == errno.EPIPE
@@ -27,9 +27,9 @@ class OutputError(Exception):
 
 
 def open_standard_streams() -> None:
-    """Give the numbers 0 to 2 to streams where they are closed, so that no other file gets them.
+    """Open the descriptors 0 to 2 if they are closed, so that no other file gets these numbers.
 
-    Such a stream cannot be used in its direction, as if it was closed: to read or to write it is EBADF.
+    They are opened in the wrong direction: reading standard input, or writing the others, still fails with EBADF.
     """
     for number, name, wrong_mode in ((0, "stdin", os.O_WRONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_RDONLY)):
         try:
@@ -41,7 +41,7 @@ def open_standard_streams() -> None:
 
 
 def write(text: str) -> None:
-    """Write text to standard output: exactly, or on a terminal as `unix.errors.printable` has it."""
+    """Write text to standard output: exactly, or escaped (`unix.errors.printable`) on a terminal."""
     if os.isatty(1):
         from unix.errors import printable
 
@@ -50,12 +50,12 @@ def write(text: str) -> None:
 
 
 def write_styled(text: str) -> None:
-    """Write text in which what is not ours is printable, with escape sequences of our own for colours."""
+    """Write text whose values are escaped already, and which may have our own escape sequences for colours."""
     write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(content: bytes) -> None:
-    """Write bytes that were asked for as such."""
+    """Write bytes to standard output, exactly."""
     data = memoryview(content)
     try:
         while data:
@@ -65,7 +65,7 @@ def write_bytes(content: bytes) -> None:
 
 
 def complain(message: str, end: str = "\n") -> None:
-    """Write a message to standard error, if that takes it."""
+    """Write a message to standard error; ignore a standard error that is closed or full."""
     from unix.errors import printable
 
     data = memoryview(f"{printable(message)}{end}".encode("utf-8", "replace"))

@@ -1,7 +1,7 @@
 """The program: reads its words, asks, prints; errors go to standard error, a line for each host.
 
-It exits with 0; with 1 if something failed on some host; with 2 if the command line is wrong; with 3 if all was done
-but the output could not be written; with 130 after Ctrl-C.
+It exits with 0; with 1 if something failed on a host; with 2 if the command line is wrong; with 3 if everything was
+done but the output could not be written; with 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _on_hosts(asked: Invocation) -> int:
             _on_all(asked, found, answers)
     except EndedError:
         answers.complain_of_unanswered()
-        if answers.are_there:  # the values of those that have answered, and what jobs have come to
+        if answers.are_there:  # the values of the hosts that have answered, and the results of jobs
             answers.printed()
         raise
     return answers.printed()
@@ -145,7 +145,7 @@ def _on_all(asked: Invocation, found: list[Target], answers: _Answers) -> None:
 
 
 class _Answers:
-    """The values of the hosts; their errors are printed at once. An error of one host leaves the others' values."""
+    """The values of the hosts. An error of one host is printed at once, and does not affect the others' values."""
 
     def __init__(self, asked: Invocation, names: list[str], *, with_names: bool) -> None:
         self.with_names = with_names
@@ -187,7 +187,7 @@ class _Answers:
         self.complain(f"{name if self.with_names else 'kvmctl'}: {line}")
 
     def complain_of_unanswered(self) -> None:
-        """Name the hosts whose answers will not come any more, where there are several."""
+        """Print the names of the hosts that will not answer any more, if there are several hosts."""
         if self._unanswered and self.with_names:
             complain(f"kvmctl: interrupted; no answer from {', '.join(self._unanswered)}")
 
@@ -207,20 +207,20 @@ class _Answers:
         return self._status
 
     def _rendered(self, values: dict[str, object]) -> str | bytes | None:
-        """The values as they are printed; one that cannot be (it is nested too deeply, say) fails its host alone."""
+        """Render the values; a value that cannot be printed (it is nested too deeply) is an error of its host."""
         try:
             return self._rendering(values)
-        except Exception:  # noqa: BLE001  # it is looked for below
+        except Exception:  # noqa: BLE001  # the loop below finds the host
             for name in list(values):
                 try:
                     self._rendering({name: values[name]})
-                except Exception as error:  # noqa: BLE001  # an error of one host is its answer
+                except Exception as error:  # noqa: BLE001  # an error of one host is its result
                     self._fail(name, error)
                     del values[name]
         return self._rendering(values)
 
     def _rendering(self, values: dict[str, object]) -> str | bytes | None:
-        """The values as they are printed; None if there is nothing to print."""
+        """Render the values; None if there is nothing to print."""
         is_empty_object = self.with_names and self._asked.output != "table" and not self._are_printed
         if not values and not is_empty_object:
             return None
@@ -230,7 +230,7 @@ class _Answers:
 
 
 class _Ended:
-    """A command that has ended: 1 if it failed, its messages, and its value unless that is printed already."""
+    """The end of a command: its exit status, its message, and its value unless that is printed already."""
 
     def __init__(self, return_code: int, message: str = "", *values: object) -> None:
         self.status = int(return_code != 0)
@@ -288,7 +288,7 @@ def _succeeded(asked: Invocation, result: object) -> object:
 
 
 def _print_raw(value: object, name: str) -> int:
-    """Print what virsh has printed, where it prints it; 1 if it failed."""
+    """Print virsh's output, on the stream where virsh wrote it; return 1 if it failed."""
     from typing import cast
 
     from unix.result import Result
@@ -307,7 +307,7 @@ def _prefixed(text: str, prefix: str) -> str:
 
 
 def _rendered(asked: Invocation, value: object, *, with_names: bool) -> str | bytes:
-    """A value in the format that was asked for. With `with_names` it is a mapping from hosts to values."""
+    """Render a value in the requested format. With `with_names` it is a mapping from hosts to values."""
     from kvm.cli import render
 
     if asked.output == "json":
@@ -315,7 +315,7 @@ def _rendered(asked: Invocation, value: object, *, with_names: bool) -> str | by
     if asked.output == "yaml":
         return render.to_yaml(value)
     if asked.options.get("name") is True and isinstance(value, dict) and not with_names:
-        return "".join(f"{name}\n" for name in value)  # names and nothing else, as virsh has them
+        return "".join(f"{name}\n" for name in value)  # bare names, as virsh prints them
     if asked.options.get("plain") and isinstance(value, bytes):
         return value
     return render.Styled(render.to_table(value, render.Screen.of_stdout(), host=with_names))
@@ -345,7 +345,7 @@ def _dry_run(asked: Invocation, found: list[Target]) -> int:
         own = 0 if asked.command == "qemu-img" else len(words) - len(command_words(asked))  # virsh's own options
         line = shlex.join([*masked_words(words[:own]), *masked_words(words[own:])])
         lines.append(f"{target.name}: {line}\n" if target.name else f"{line}\n")
-    read_files(asked, len(found))  # one that is missing is an error here as well
+    read_files(asked, len(found))  # a missing file is an error in a dry run as well
     write("".join(lines))
     return 0
 

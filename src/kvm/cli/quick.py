@@ -57,7 +57,7 @@ def _uri(asked: Invocation) -> str:
 
 
 def _connect(asked: Invocation) -> str:
-    """What virsh connects to, if it is not libvirt's default."""
+    """Return the URI that virsh connects to; empty for libvirt's default."""
     return asked.connect or os.environ.get("VIRSH_DEFAULT_CONNECT_URI") or ""
 
 
@@ -203,7 +203,7 @@ class Quick:
         return tuple(results)
 
     def _read(self, poll: select.poll) -> None:
-        """Wait for what virsh prints, and read it."""
+        """Wait for virsh's output, and read it."""
         for descriptor, _ in poll.poll(_NO_SECONDS) or [(-1, 0)]:
             data = os.read(descriptor, 1 << 20) if descriptor >= 0 else b""
             if not data:

@@ -118,13 +118,13 @@ def document(value: object) -> str:
 
 
 class Styled(str):
-    """A text for people: what is not ours in it is printable already, and it may have colours."""
+    """Text for people: its values are escaped already, and it may have colours."""
 
     __slots__ = ()
 
 
 def _text_of(result: object, screen: Screen) -> str:
-    """What an action has printed: exactly, or on a terminal such that it can do nothing there."""
+    """Return the output of an action: exactly, or escaped on a terminal."""
     text = cast(Any, result).stdout.strip("\n")
     if screen.width is not None:
         from unix.errors import printable

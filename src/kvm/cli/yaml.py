@@ -32,7 +32,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false")
 
 
 _BREAKS = re.compile("[\x85\u2028\u2029]")
-"""What PyYAML reads as line breaks but writes as it is where nothing quotes it."""
+"""What PyYAML reads as line breaks, but writes without quotes in plain text."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
@@ -49,7 +49,7 @@ def dump(value: object) -> str:
 
 
 def load(text: str, where: str) -> object:
-    """The value that YAML stands for. `UsageError` if it is not YAML; `where` is what the message calls it."""
+    """Return the value of YAML. `UsageError`, which calls it `where`, if it is not YAML."""
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except RecursionError:

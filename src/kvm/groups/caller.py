@@ -58,7 +58,7 @@ class Caller(ABC):
     def on_terminal(self, command: Command, *options: str, mark: str) -> Process:  # noqa: ARG002
         """Start a command on a terminal of its own; `options` are virsh's own, before the command.
 
-        What it writes to standard error is on the terminal as well, with a `mark` on each line.
+        Its standard error goes to the terminal as well, with a `mark` before each line.
         """
         raise self._only_at_once(command)
 

@@ -52,7 +52,7 @@ def revised_metadata(
     alone: AbstractContextManager[object],
     check: bool,
 ) -> Plan[Result]:
-    """The element that `read` prints, changed by `function`.
+    """Change the element that `read` prints, by `function`.
 
     If the XML that `conf` prints has no such element, the function is given an empty dict. An empty result removes it.
     """

@@ -112,8 +112,8 @@ class Nwfilter(Group):
 
         `function` is given the configuration as a dict, and changes it or returns another one, as with `define`. To add
         or remove one of several rules with references between them, change ``#order`` as well (see `conf`); otherwise
-        `InvalidArgumentError`. Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has
-        changed it meanwhile.
+        `InvalidArgumentError`. Nothing is defined if nothing changes. `ChangedMeanwhileError` if another program
+        has changed it while `function` ran.
         """
         read = Command("nwfilter-dumpxml", {"nwfilter": nwfilter})
         return self._edit("filter", read, "nwfilter-define", function)

@@ -129,7 +129,7 @@ def _encoded(value: bytes | str) -> bytes:
         raise TypeError(f"a secret's value is bytes or text, not {type(value).__name__}")
     with suppress(UnicodeEncodeError):  # which has the value
         return value.encode() if isinstance(value, str) else value
-    raise InvalidArgumentError("a secret's value that is no valid text has to be given as bytes")
+    raise InvalidArgumentError("a secret's value must be valid Unicode text, or bytes")
 
 
 def _decoded(output: str) -> bytes:

@@ -342,7 +342,7 @@ def _measured(job: Job, source: Mapping[str, object], pool: str | None, name: st
 
 
 def _part(offset: int | str, length: int | str | None) -> tuple[int, int | None]:
-    """The part of a volume that is meant, in bytes. To virsh, no bytes are all."""
+    """Return the offset and length of a part of a volume, in bytes. (To virsh, a length of 0 is everything.)"""
     offset = units.converted("the offset", offset, "bytes")
     length = None if length is None else units.converted("the length", length, "bytes")
     if offset < 0 or (length is not None and length < 1):

@@ -1,7 +1,7 @@
 """Files that name hosts and how to connect to them: TOML, an ssh config, or an inventory of Ansible.
 
-Each format has a module that reads it into the common form of `_model`, which finds the settings of each host. Nothing
-is connected to. No program is run but ``ansible-inventory``, for Ansible's inventories, where it is installed.
+Each format has a module that reads it into the common form of `_model`, which finds the settings of each host. Reading
+connects to no host. The only program that it runs is ``ansible-inventory``, for Ansible inventories, if installed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read(path: Path, format: Format | None = None) -> Inventory:
         OSError: the file cannot be read.
     """
     if format is not None and format not in _READERS:
-        raise InvalidArgumentError(f"the format of an inventory is {', '.join(_READERS)}, not {format!r}")
+        raise InvalidArgumentError(f"format must be one of {', '.join(_READERS)}, not {format!r}")
     name = os.fspath(path)
     file = File(name)
     if os.path.isdir(name):
@@ -70,7 +70,7 @@ _READERS: dict[Format, Callable[[str, File], Inventory]] = {
 
 
 def _format(name: str, text: str) -> Format:
-    """The format of a file: by its suffix, or by its first lines."""
+    """Return the format of a file, by its suffix or its first lines."""
     known: dict[str, Format] = {
         ".toml": "toml", ".ini": "ini", ".cfg": "ini", ".yml": "yaml", ".yaml": "yaml", ".json": "json",
     }  # fmt: skip
@@ -87,7 +87,7 @@ def _format(name: str, text: str) -> Format:
 
 
 def connect_arguments(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with which `unix.Remote.connect` reaches the host `name`.
+    """Return the arguments of `unix.Remote.connect` for the host `name`.
 
     A user or a port that is written with the host overrides another setting: it is the most specific.
     """
@@ -103,9 +103,9 @@ def connect_arguments(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(inventories: Mapping[str, Inventory]) -> Inventory:
-    """The hosts and groups of several inventories, given by the names of their files, as one.
+    """Return several inventories, given by the names of their files, as one.
 
-    Raises `InventoryError` for a host that two of them describe in different ways.
+    Raises `InventoryError` for a host that has different settings in two of them.
     """
     described_in: dict[str, str] = {}
     hosts: dict[str, Settings] = {}
@@ -124,10 +124,10 @@ def merged(inventories: Mapping[str, Inventory]) -> Inventory:
 
 
 def narrowed(inventory: Inventory, groups: Sequence[str], hosts: Sequence[str], file: str) -> Inventory:
-    """The part of an inventory that is in one of the groups and matches one of the hosts' names or patterns.
+    """Return the part of an inventory that is in one of the groups, and matches one of the hosts' names or patterns.
 
-    Without `groups`, or without `hosts`, there is no such condition. Raises `InventoryError` for a group that there is
-    not, and for a pattern that matches no host; `file` is what the message calls the inventory.
+    An empty `groups` or `hosts` selects everything. Raises `InventoryError`, which calls the inventory `file`, for an
+    unknown group, and for a pattern that matches no host.
     """
     chosen = dict.fromkeys(inventory.names)
     if groups and "all" not in groups:

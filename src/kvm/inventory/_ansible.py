@@ -1,9 +1,9 @@
 """Ansible's inventories: read through ``ansible-inventory`` where it is installed, otherwise from the file itself.
 
-``ansible-inventory`` knows all that Ansible would use: scripts, plugins, directories, ``group_vars``, vaults that it
-has the password of. Without it, files in INI, YAML or JSON are read here, with the ``group_vars`` and ``host_vars``
-beside them. A host whose variables cannot be used (another connection than ssh, a template, a vault) is refused by
-itself: it is an error when that host is used.
+``ansible-inventory`` knows everything that Ansible would use: scripts, plugins, directories, ``group_vars``, vaults
+whose password it has. Without it, files in INI, YAML or JSON are read here, with the ``group_vars`` and ``host_vars``
+beside them. If the variables of a host cannot be used (a connection other than ssh, a template, a vault), only this
+host is refused: using it raises an error.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ PROGRAM_TIMEOUT_S = 120
 def through_ansible(path: str) -> Inventory | None:
     """The inventory as Ansible reads it; None if Ansible is not installed, or cannot read it.
 
-    In the second case our own reader explains what is wrong, or can do without what Ansible lacks (the password of a
-    vault that the hosts in question do not need).
+    In the second case our own reader explains what is wrong, or succeeds without what Ansible lacks, such as the
+    password of a vault that these hosts do not need.
     """
     program = shutil.which("ansible-inventory")
-    if program is None or "," in path:  # which is a list of hosts for Ansible
+    if program is None or "," in path:  # a path with a comma is a list of hosts for Ansible
         return None
     envs = {"ANSIBLE_INVENTORY_UNPARSED_FAILED": "1", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     host = unix.Local(timeout=PROGRAM_TIMEOUT_S, envs=envs)
@@ -86,7 +86,7 @@ _VARIABLES = {
     "ansible_ssh_args": "options", "ansible_ssh_common_args": "options", "ansible_ssh_extra_args": "options",
     "kvm_uri": "uri",
 }  # fmt: skip
-"""Ansible's variables about connecting, of which a later one overrides an earlier one, and one of this package.
+"""Ansible's variables about connecting, and one of this package. A later one overrides an earlier one.
 
 The arguments for ssh are in the order in which Ansible gives them to it: ssh takes the first value of an option.
 """
@@ -94,7 +94,7 @@ The arguments for ssh are in the order in which Ansible gives them to it: ssh ta
 _CONNECTIONS = {
     "ssh": "ssh", "smart": "ssh", "paramiko": "ssh", "paramiko_ssh": "ssh", "local": "local",
 }  # fmt: skip
-"""Ansible's ways to connect to a host that are ways here; they may be written with their collection."""
+"""Ansible's connection plugins that are supported; a name may include its collection."""
 
 
 class Unreadable(NamedTuple):
@@ -110,7 +110,7 @@ class Literal(str):
 
 
 def _settings(variables: Variables, file: File) -> Variables:
-    """The settings that Ansible's variables stand for; variables about anything else are ignored."""
+    """Convert Ansible's variables to settings; ignore variables about anything else."""
     settings: Variables = {}
     options: Variables = {}
     for variable, name in _VARIABLES.items():
@@ -150,7 +150,7 @@ _SSH_FLAGS = {
     "-k": ("GSSAPIDelegateCredentials", "no"), "-X": ("ForwardX11", "yes"), "-x": ("ForwardX11", "no"),
     "-Y": ("ForwardX11Trusted", "yes"),
 }  # fmt: skip
-"""ssh's flags that are short for an option of ssh_config(5)."""
+"""ssh's flags that set an option of ssh_config(5)."""
 
 _SSH_IGNORED = {"-f", "-G", "-g", "-M", "-N", "-n", "-q", "-s", "-T", "-t", "-V", "-v", "-y"}
 """ssh's flags that concern a terminal, messages, forwarded ports or a shared connection, which are chosen here."""
@@ -162,14 +162,14 @@ _SSH_ARGUMENTS = {
     "-B": "BindInterface", "-b": "BindAddress", "-c": "Ciphers", "-F": _CONFIG, "-I": "PKCS11Provider",
     "-i": "IdentityFile", "-J": "ProxyJump", "-l": "User", "-m": "MACs", "-p": "Port",
 }  # fmt: skip
-"""ssh's flags with an argument that are short for an option."""
+"""ssh's flags with an argument that set an option."""
 
 _SSH_IGNORED_ARGUMENTS = {"-D", "-E", "-e", "-L", "-O", "-R", "-S", "-w"}
 """The same as `_SSH_IGNORED`, with an argument."""
 
 
 def _ssh_options(variable: str, value: object, place: str, file: File) -> Iterator[tuple[str, str]]:
-    """The options of ssh_config(5) that arguments of ssh stand for, in their order."""
+    """Convert arguments of ssh to options of ssh_config(5), in their order."""
     unreadable = file.error(place, f"{variable}: cannot read {shown(value)}; an option is written -o ProxyJump=gate")
     try:
         words = iter(shlex.split(str(value)))
@@ -199,7 +199,7 @@ def _ssh_options(variable: str, value: object, place: str, file: File) -> Iterat
 
 
 def _inventory(draft: Draft) -> Inventory:
-    """The inventory of a draft with Ansible's variables. A host whose variables cannot be used is refused by itself."""
+    """Make the inventory of a draft with Ansible's variables; a host whose variables cannot be used is refused."""
     file = draft.file
     resolved = resolve(draft)
     refused = dict(resolved.refused)
@@ -247,7 +247,7 @@ def _files(path: str) -> list[str]:
 
 def _files_in(directory: str, above: set[str]) -> Iterator[str]:
     real = os.path.realpath(directory)
-    if real in above:  # a symbolic link to where it is
+    if real in above:  # a symbolic link to a directory that contains it
         return
     for name in sorted(os.listdir(directory)):
         path, extension = os.path.join(directory, name), os.path.splitext(name)[1]
@@ -283,7 +283,7 @@ def read_ini(text: str, file: File) -> Inventory:
             group, kind = section[1], section[2] or "hosts"
             if kind not in ("hosts", "children", "vars"):
                 expected = f"[{group}], [{group}:children] or [{group}:vars]"
-                raise file.error(place, f"a section is {expected}, not {section[0]}")
+                raise file.error(place, f"a section must be {expected}, not {section[0]}")
             draft.group(group)
             if kind == "vars":
                 used.setdefault(group, place)
@@ -295,14 +295,14 @@ def read_ini(text: str, file: File) -> Inventory:
         elif kind == "children":
             child = re.split(r"\s*[#;]", line)[0]
             if not re.fullmatch(r"[^:\[\]\s=]+", child):
-                raise file.error(place, f"in [{group}:children] each line is the name of a group, not {shown(line)}")
+                raise file.error(place, f"in [{group}:children] a line must be the name of a group, not {shown(line)}")
             used.setdefault(child, place)
             draft.group(child)
             draft.group(group).children[child] = None
         else:
             name, equals, value = line.partition("=")
             if not equals:
-                raise file.error(place, f"in [{group}:vars] each line is name=value, not {_without_password(line)}")
+                raise file.error(place, f"in [{group}:vars] a line must be name=value, not {_without_password(line)}")
             draft.group(group).variables[name.strip()] = Located(_literal(value.strip()), place)
     for name, place in used.items():
         if name not in defined:
@@ -321,13 +321,13 @@ def _ini_hosts(line: str, place: str, file: File) -> Iterator[tuple[str, Variabl
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise file.error(place, f"behind a host everything is name=value, not {_without_password(line, word)}")
+            raise file.error(place, f"the words after a host must be name=value, not {_without_password(line, word)}")
         variables[name] = Located(_literal(value), place)
     yield from _hosts(pattern, variables, place, file)
 
 
 def _without_password(line: str, word: str | None = None) -> str:
-    """A line, or a word of it, for a message: it may be a part of a password if the line sets one."""
+    """Return a line, or a word of it, for a message; hide it if the line sets a password."""
     return "the text there" if "pass" in line.lower() else shown(line if word is None else word)
 
 
@@ -428,7 +428,7 @@ def _json(text: str, file: File) -> object:
 
     try:
         return json.loads(text, object_hook=plain)
-    except json.JSONDecodeError as error:  # which has the document, with the passwords in it
+    except json.JSONDecodeError as error:  # its message includes the document, with passwords
         place, reason = f"line {error.lineno}", f"this is not JSON: {error.msg}"
     except (RecursionError, ValueError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else "a number in it is too long"
@@ -452,7 +452,7 @@ def _yaml(text: str, file: File) -> object:
     yaml.add_multi_constructor("!", tagged, Loader=Loader)
     try:
         return yaml.load(text, Loader)
-    except yaml.MarkedYAMLError as error:  # which shows the line, with the password that may be in it
+    except yaml.MarkedYAMLError as error:  # its message includes the line, which may have a password
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}" if mark else ""
         problem = re.sub(r"(alias|tag) '.*'", r"\1", error.problem or error.context or "")
@@ -474,7 +474,7 @@ def _of_groups(document: object, file: File) -> Inventory:
 
 
 _MAX_DEPTH = 100
-"""How deep groups may be within one another in YAML; Ansible itself recurses, too."""
+"""The deepest nesting of groups in YAML; Ansible itself recurses, too."""
 
 
 def _group(draft: Draft, name: str, group: object, path: tuple[str, ...]) -> None:
@@ -504,13 +504,13 @@ def _group(draft: Draft, name: str, group: object, path: tuple[str, ...]) -> Non
 
 
 def _mapping(value: object, place: str, file: File) -> Mapping[str, Any]:
-    """A value that must be a mapping by names; nothing, or one name, stands for one."""
+    """Return a value that must be a mapping by names; None or a single name is converted to one."""
     if value is None:
         return {}
     if isinstance(value, str) and place.endswith((".hosts", ".children")):
         return {value: None}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        given = type(value).__name__ if not isinstance(value, dict) else "one with a key that is no text (quote it)"
+        given = type(value).__name__ if not isinstance(value, dict) else "one with a key that is not text (quote it)"
         what = "a mapping, with a colon behind each name" if place else "a mapping of groups, such as all: and below it"
         raise file.error(place, f"this must be {what}, not {given}")
     return value

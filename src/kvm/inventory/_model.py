@@ -24,7 +24,7 @@ Format = Literal["toml", "ssh", "ini", "yaml", "json"]
 Path = str | os.PathLike[str]
 
 MAX_FILE_BYTES = 16 << 20
-"""The size up to which a file is read; the inventories of 100,000 hosts that we know have less than half of it."""
+"""The largest file that is read; known inventories of 100,000 hosts have less than half of this size."""
 
 MAX_HOSTS = 100_000
 """The number of hosts, and of entries for groups, that an inventory may have."""
@@ -50,7 +50,7 @@ class Connecting(TypedDict, total=False):
 
 
 class Settings(Connecting):
-    """The settings of a host: its name or address for ssh, libvirt's URI on it, or that it is this machine."""
+    """The settings of a host: its name or address for ssh, its libvirt URI, or that it is the local machine."""
 
     host: NotRequired[str]
     uri: NotRequired[str]
@@ -61,8 +61,8 @@ class Inventory(NamedTuple):
     """The hosts and groups of a file.
 
     `hosts` has the settings of each host by its name, in the order of the file; `groups` the names of the hosts of each
-    group. `refused` has the hosts that cannot be connected to from here (by Windows' remote management, or with a
-    variable that only Ansible can evaluate), and the reason for each; they are in `groups`, but not in `hosts`.
+    group. `refused` has the hosts that this package cannot connect to (over WinRM, or with a variable that only Ansible
+    can evaluate), and the reason for each; they are in `groups`, but not in `hosts`.
     """
 
     hosts: dict[str, Settings]
@@ -92,9 +92,9 @@ class File(NamedTuple):
             raise self.error("", f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; is it an inventory?")
         try:
             return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:  # which has the file, with the passwords in it
+        except UnicodeDecodeError as error:  # its message includes the file, with passwords
             line = content.count(b"\n", 0, error.start) + 1
-        raise self.error(f"line {line}", "this is not UTF-8; save the file in that encoding")
+        raise self.error(f"line {line}", "the file is not UTF-8; save it as UTF-8")
 
 
 # -- hosts and groups, before their settings are put together ----------------------------------------------------
@@ -152,7 +152,7 @@ class Draft:
             self.group(group).hosts[name] = None
 
     def _count(self) -> None:
-        """Bound the work: aliases in YAML can make a short file stand for billions of groups."""
+        """Count an entry, up to a limit: aliases in YAML can make a short file stand for billions of groups."""
         self.entries += 1
         if self.entries > 4 * MAX_HOSTS:
             raise self.file.error("", f"the inventory has more than {4 * MAX_HOSTS:,} entries; split it")
@@ -161,7 +161,7 @@ class Draft:
 
 
 class Resolved(NamedTuple):
-    """The variables of each host, and the hosts of each group; why hosts cannot be used whose files cannot be read."""
+    """The variables of each host, the hosts of each group, and the hosts whose files cannot be read, with why."""
 
     hosts: dict[str, Variables]
     groups: dict[str, list[str]]
@@ -169,7 +169,7 @@ class Resolved(NamedTuple):
 
 
 def resolve(draft: Draft) -> Resolved:
-    """Put together the variables of each host.
+    """Merge the variables of each host.
 
     Later ones override earlier ones, in the order of Ansible: the group ``all``, other groups (inner ones override
     outer ones), the files of ``all``, those of other groups, the host, its files.
@@ -180,7 +180,7 @@ def resolve(draft: Draft) -> Resolved:
     for name in sorted(groups, key=lambda name: -depths[name]):
         members[name] = set(groups[name].hosts).union(*(members[child] for child in groups[name].children))
     members["all"] = set(draft.hosts)
-    if "ungrouped" in members:  # those that are in no other group than Ansible's all
+    if "ungrouped" in members:  # the hosts that are in no group but Ansible's all
         members["ungrouped"] -= set().union(*(members[name] for name in members if name not in ("all", "ungrouped")))
 
     def order(name: str) -> tuple[bool, int, int, str]:
@@ -206,7 +206,7 @@ def resolve(draft: Draft) -> Resolved:
 
 
 def _depths(groups: Mapping[str, Group], file: File) -> dict[str, int]:
-    """How deep each group is within others (0: in none). A group that contains itself is an error."""
+    """Return the nesting depth of each group (0: in no other). A group that contains itself is an error."""
     outer: dict[str, list[str]] = {name: [] for name in groups}
     for name, group in groups.items():
         for child in group.children:
@@ -214,7 +214,7 @@ def _depths(groups: Mapping[str, Group], file: File) -> dict[str, int]:
     left = {name: len(names) for name, names in outer.items()}
     depths = dict.fromkeys(groups, 0)
     ready = [name for name, number in left.items() if not number]
-    for name in ready:  # it grows meanwhile
+    for name in ready:  # grows in the loop
         for child in groups[name].children:
             depths[child] = max(depths[child], depths[name] + 1)
             left[child] -= 1
@@ -234,14 +234,14 @@ def _depths(groups: Mapping[str, Group], file: File) -> dict[str, int]:
 
 
 class _Kind(NamedTuple):
-    """The values that a setting can have: how to convert what the file gives (None: impossible), and how to say it."""
+    """The values that a setting can have: a converter (None: not valid), and their description for messages."""
 
     convert: Callable[[object], object]
     wanted: str
 
 
 def is_word(value: object) -> bool:
-    """Whether a value can be a host's or user's name: a text without blanks that does not begin with a dash."""
+    """Return whether a value can be a host's or user's name: text without blanks that does not begin with a dash."""
     return isinstance(value, str) and bool(re.fullmatch(r"[^\x00-\x20\x7f-][^\x00-\x20\x7f]*", value))
 
 
@@ -297,7 +297,7 @@ KINDS: dict[str, _Kind] = {
 
 
 def checked(settings: Variables, file: File) -> Settings:
-    """The values of settings. `InventoryError` for one that its setting cannot have."""
+    """Return the values of settings, converted. `InventoryError` for one that is not valid."""
     values: dict[str, object] = {}
     for name, (value, place) in settings.items():
         kind = KINDS[name]
@@ -313,10 +313,10 @@ _REPR.maxstring = _REPR.maxother = 100
 
 
 def shown(value: object) -> str:
-    """A value for a message: at most a few hundred characters of it, on one line."""
+    """Return a value for a message: at most a few hundred characters, on one line."""
     try:
         return _REPR.repr(value)
-    except ValueError:  # Python prints no number of more than 4300 digits
+    except ValueError:  # Python does not print a number of more than 4300 digits
         return f"a value of type {type(value).__name__}"
 
 
@@ -352,7 +352,7 @@ _RANGE = re.compile(r"(?:([0-9]{1,12}):([0-9]{1,12})|([A-Za-z]):([A-Za-z]))(?::(
 
 
 def _range(written: str, pattern: str) -> tuple[int, Iterable[str]]:
-    """How many texts a range in brackets stands for, and the texts, which are not made yet: there can be billions."""
+    """Return the number of texts in a bracketed range, and a lazy iterable of them: there can be billions."""
     numbers = range(0)
     texts: Iterable[str] = ()
     if match := _RANGE.fullmatch(written):
@@ -371,7 +371,7 @@ def _range(written: str, pattern: str) -> tuple[int, Iterable[str]]:
 
 
 def similar(name: str, known: Iterable[str]) -> str:
-    """What to suggest in place of a name that is not known."""
+    """Return a suggestion for an unknown name."""
     known = list(known)
     close = difflib.get_close_matches(name, known, 1)
     some = [*sorted(known)[:10], *(["..."] if len(known) > 10 else [])]

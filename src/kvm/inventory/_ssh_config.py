@@ -1,4 +1,4 @@
-"""Inventories that are an ssh config: its Host entries without wildcards. ssh itself reads how to reach them."""
+"""Inventories in ssh_config(5) form: the Host entries without wildcards. ssh itself reads their settings."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from kvm.inventory._model import MAX_HOSTS, File, Inventory, InventoryError, Settings, is_word
 
 _MAX_DEPTH = 16
-"""How deep files may include one another for ssh."""
+"""The deepest nesting of Include that ssh accepts."""
 
 
 def read(text: str, file: File) -> Inventory:
-    """The hosts that an ssh config names, also in the files that it includes, without those that are patterns."""
+    """Return the hosts, not the patterns, that an ssh config and the files that it includes name."""
     own = os.path.join(pwd.getpwuid(os.geteuid()).pw_dir, ".ssh")
     path = os.path.abspath(file.name)
     is_default = os.path.realpath(path) == os.path.realpath(os.path.join(own, "config"))
@@ -30,7 +30,7 @@ def read(text: str, file: File) -> Inventory:
 
 
 def _hosts(text: str, file: File, own: str, within: list[str], read_already: set[str]) -> Iterator[str]:
-    """The names of hosts in a file that is included by those in `within`; each file is read once."""
+    """Yield the names of hosts in a file that the files `within` include; each file is read once."""
     for number, line in enumerate(text.splitlines(), 1):
         match = re.match(r"\s*(Host|Include)(?:\s*=\s*|\s+)(.*)", line, re.IGNORECASE)
         if not match:
@@ -41,7 +41,7 @@ def _hosts(text: str, file: File, own: str, within: list[str], read_already: set
         except ValueError:
             raise file.error(f"line {number}", f"a quote in {rest!r} is open; close it") from None
         if not words:
-            raise file.error(f"line {number}", f"{keyword} needs a name behind it")
+            raise file.error(f"line {number}", f"{keyword} needs a name after it")
         if keyword.lower() == "host":
             yield from (word for word in words if is_word(word) and not re.search(r"[*?!]", word))
             continue
@@ -50,7 +50,7 @@ def _hosts(text: str, file: File, own: str, within: list[str], read_already: set
             for path in sorted(glob.glob(pattern)):
                 real = os.path.realpath(path)
                 if real in within or len(within) == _MAX_DEPTH:
-                    raise file.error(f"line {number}", "files include one another without end; remove this Include")
+                    raise file.error(f"line {number}", "files include one another endlessly; remove this Include")
                 if real in read_already or not os.path.isfile(path):
                     continue
                 read_already.add(real)
@@ -59,7 +59,7 @@ def _hosts(text: str, file: File, own: str, within: list[str], read_already: set
 
 
 def _text(file: File) -> str:
-    """The content of an included file; like ssh, be content with any encoding."""
+    """Return the content of an included file; like ssh, accept any encoding."""
     try:
         return file.text()
     except InventoryError:

@@ -1,11 +1,11 @@
-"""Commands that write the texts of their options into XML, and texts that virsh would write there wrongly. Pure.
+"""Commands that write the texts of their options into XML, which virsh does not always escape. Pure.
 
-virsh writes some texts into XML without escaping them. So where such a text has markup, virsh is asked for the XML that
-it would build (``--print-xml``) with other words in its place, and the document with the texts is given to the command
-that takes one. That holds whatever a release of virsh escapes.
+If such a text contains markup, virsh prints the XML that it would build (``--print-xml``) with placeholders, and the
+command that takes a document gets this XML with the texts. So the result does not depend on what a release of virsh
+escapes.
 
-What libvirt cannot keep is refused: it writes white space in attributes as it is, which XML then reads as blanks, and
-leaves out all other control characters. A disk at ``/a\\tb`` would become the one at ``/a b``.
+Text that libvirt cannot keep is refused: it writes tabs and line breaks in attributes unescaped, which XML then reads
+as blanks, and leaves out all other control characters. A disk at ``/a\\tb`` would become the one at ``/a b``.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f]").search
 
 
 class Form(NamedTuple):
-    """How to do with a document what a command does with options."""
+    """How to replace a command with options by a command with a document."""
 
     command: str
     """The command that takes the document as its ``file``."""
     common: frozenset[str]
-    """The options that this command has as well."""
+    """The options that this command accepts, too."""
     elements: frozenset[str]
     """The options whose texts virsh writes into elements, without escaping them."""
     attributes: frozenset[str]
@@ -80,13 +80,13 @@ _FORMS = {
 }
 
 _SEPARATORS = {"throttle_groups": ","}
-"""What separates the texts of an option that has several."""
+"""The separator of an option with several texts."""
 
 _RAW_IN_SPECS = re.compile(r"(?:^|,)(?:snapshot|driver|stype|checkpoint|bitmap)=[^,]*[&<>'\"]").search
 
 
 def form_of(command: Command) -> Form | None:
-    """How to do with a document what `command` does, if virsh would write one of its texts wrongly; otherwise None.
+    """Return how to run `command` with a document, if virsh would write one of its texts wrongly; otherwise None.
 
     `InvalidArgumentError` for a text that libvirt cannot keep.
     """
@@ -106,7 +106,7 @@ def form_of(command: Command) -> Form | None:
 
 
 def refuse_specs(command: str, **specs: object) -> None:
-    """Raise for descriptions of disks with a text that virsh would write wrongly into an attribute."""
+    """Raise `InvalidArgumentError` for a disk specification with text that virsh would write wrongly."""
     for option, given in specs.items():
         texts: Iterable[object] = given if isinstance(given, list | tuple) else [given]
         for text in texts:
@@ -116,13 +116,13 @@ def refuse_specs(command: str, **specs: object) -> None:
 
 
 def refuse_in_attribute(command: str, option: str, text: object) -> None:
-    """Raise for a text that libvirt would change in an attribute."""
+    """Raise `InvalidArgumentError` for a text that libvirt would change in an attribute."""
     if isinstance(text, str | os.PathLike) and _NOT_IN_ATTRIBUTES(os.fsdecode(text)):
         _refuse(command, option, text, "whose control characters libvirt would replace or leave out")
 
 
 def refuse_in_text(command: str, option: str, text: object) -> None:
-    """Raise for a text that libvirt would change in an element."""
+    """Raise `InvalidArgumentError` for a text that libvirt would change in an element."""
     if isinstance(text, str | os.PathLike) and _NOT_IN_TEXT(os.fsdecode(text)):
         _refuse(command, option, text, "whose control characters libvirt would replace or leave out")
 
@@ -132,7 +132,7 @@ def _refuse(command: str, option: str, text: object, why: str) -> NoReturn:
 
 
 def built(command: Command, form: Form) -> Plan[str]:
-    """The document that `command` would build, with its texts as they are."""
+    """Return the document that `command` would build, with its texts escaped correctly."""
     raw = form.elements | form.attributes
     texts = {name: _parts(name, value) for name, value in command.options.items() if name in raw}
     marked = dict.fromkeys(part for parts in texts.values() for part in parts if _MARKUP(part))
@@ -154,7 +154,7 @@ def built(command: Command, form: Form) -> Plan[str]:
 
 
 def acting_on(command: Command, form: Form, *, check: bool) -> Plan[Result]:
-    """What `command` would do, done with the document that it would build; the value is its result."""
+    """Run `command` by way of the document that it would build; the value is the result."""
     options = {name: value for name, value in command.options.items() if name in form.common}
     try:
         document = yield from built(command, form)
@@ -177,7 +177,7 @@ def _parts(name: str, value: object) -> list[str]:
 
 
 def _with_texts(document: str, texts: Mapping[str, str]) -> str:
-    """A document with the texts that words in it stand for."""
+    """Return a document with its placeholders replaced by texts."""
     from lxml import etree
 
     root = xml.root(document)
@@ -203,7 +203,7 @@ def creating_over(command: Command, *, check: bool, prints: bool) -> Plan[Result
         (Command("vol-path", {"vol": backing, "pool": pool}), Command("vol-path", {"vol": backing}))
     )
     path = next((found.stdout.rstrip("\n") for found in (in_pool, anywhere) if found.status), "")
-    if not path or not (_MARKUP(path) or form_of(command)):  # virsh says what is wrong, or what it would do
+    if not path or not (_MARKUP(path) or form_of(command)):  # virsh reports the error, or builds the right document
         if not prints:
             return (yield from acting(command, check=check))
         asked = Command(command.name, {**command.options, "print_xml": True})
@@ -224,12 +224,12 @@ def creating_over(command: Command, *, check: bool, prints: bool) -> Plan[Result
 
 
 def has_markup(text: str) -> bool:
-    """Whether virsh would take a part of a text for XML."""
+    """Return whether virsh would read a part of a text as XML."""
     return _MARKUP(text) is not None
 
 
 def cloning(command: Command, *, check: bool, prints: bool) -> Plan[Result | xml.Conf]:
-    """``vol-clone`` to a name that virsh would take for XML."""
+    """``vol-clone`` to a name that virsh would read as XML."""
     options = dict(command.options)
     vol, pool, name = (options.pop(each, None) for each in ("vol", "pool", "newname"))
     read, home = Command("vol-dumpxml", {"vol": vol, "pool": pool}), Command("vol-pool", {"vol": vol})

@@ -77,7 +77,7 @@ class Command:
         return [value for value in self.options.values() if isinstance(value, bytes)]
 
     def secrets(self) -> list[str]:
-        """The secrets in its words, and in what virsh shall find in files."""
+        """Return the secrets in its words, and in the files that virsh reads."""
         texts = [content.decode("utf-8", "surrogateescape") for content in self.contents()]
         return [*redaction.secrets(self.words()), *redaction.secrets_in_files(self.name, texts)]
 
@@ -111,7 +111,7 @@ def _word(command: str, option: str, value: object) -> str:
 
 
 def concealed(result: Result, secrets: Sequence[str]) -> Result:
-    """`result` without secrets in what virsh said, nor, if it failed, in what it printed."""
+    """Return `result` with secrets masked in its stderr, and, if it failed, in its stdout."""
     stdout = result.stdout if result.status else redaction.masked(result.stdout, secrets)
     stderr = redaction.masked(result.stderr, secrets)
     return Result(result.return_code, stdout, stderr, outcome_unknown=result.outcome_unknown)
@@ -127,7 +127,7 @@ def failure(words: Sequence[str], result: Result) -> KvmError:
         said = result.stderr if result.stderr.strip() else result.stdout
         error = errors.from_stderr(words, said, result.return_code)
     error.stderr = result.stderr
-    error.command = words  # masks
+    error.command = words  # the setter masks secrets
     error.outcome_unknown = result.outcome_unknown
     return error
 

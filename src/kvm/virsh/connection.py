@@ -1,17 +1,17 @@
-"""What a connection URI says about the hypervisor behind it. Pure; no other module of kvm.virsh looks into a URI."""
+"""Properties of a hypervisor that follow from its connection URI. Pure; no other module of kvm.virsh parses URIs."""
 
 from __future__ import annotations
 
 import re
 
 _EMBEDDED = re.compile(r"[a-z]+:(//)?/embed(?![^?#])")
-"""A whole driver runs in virsh."""
+"""The whole driver runs inside virsh."""
 
 _KEEPS_STATE = re.compile(r"test[+:]|vmware(player|ws|fusion):")
-"""The other drivers of which at least a part of the state is gone with the connection.
+"""The other drivers that lose at least a part of their state with the connection.
 
-For the test driver that is all of it, also where a daemon serves it (``test+unix:``). VMware's driver forgets guests
-that do not run.
+The test driver loses all of it, even if a daemon serves it (``test+unix:``). VMware's driver forgets guests that do not
+run.
 """
 
 _IN_DAEMON = re.compile(r"(qemu|xen|lxc|ch|bhyve)(\+\w+)?://[^/?#]*/(?!embed\b)")
@@ -23,10 +23,10 @@ class Connection:
 
     Attributes:
         uri: The connection URI.
-        keeps_state: Whether state is gone with the connection, so that all commands have to go through it.
-        is_exclusive: Whether no other virsh can connect to `uri` as long as this connection stands.
+        keeps_state: Whether state is lost with the connection, so that all commands have to go through it.
+        is_exclusive: Whether no other virsh can connect to `uri` while this connection is open.
         calls_daemon: Whether the driver is certainly not in virsh itself.
-        may_spawn: Whether connecting may start a daemon, which takes over the environment of the virsh that connects.
+        may_spawn: Whether connecting may start a daemon, which inherits the environment of the virsh that connects.
     """
 
     __slots__ = ("calls_daemon", "is_exclusive", "keeps_state", "may_spawn", "uri")
@@ -40,5 +40,5 @@ class Connection:
 
 
 def named(uri: str | None) -> Connection | None:
-    """Return the connection to `uri`; None if only libvirt knows which: its default, or an alias in libvirt.conf."""
+    """Return the connection to `uri`; None for libvirt's default and for an alias, which only libvirt can resolve."""
     return Connection(uri) if uri is not None and ":" in uri else None

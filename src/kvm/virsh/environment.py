@@ -1,21 +1,21 @@
-"""The environments that virsh is run in. They stand alone, so that one can be started before all else is loaded."""
+"""The environments of virsh processes. This module imports nothing, so that virsh can be started before the rest."""
 
 EVERY_VIRSH = {
     "LANGUAGE": "C",
     "VIRSH_DEBUG": "4",
-    "VIRSH_LOG_FILE": "",  # its log, and libvirt's, have the passwords that virsh is given
+    "VIRSH_LOG_FILE": "",  # virsh's log, and libvirt's, would contain passwords
     "LIBVIRT_DEBUG": "",
     "LIBVIRT_LOG_FILTERS": "",
     "LIBVIRT_LOG_OUTPUTS": "",
 }
-"""The variables that every virsh is run with: untranslated messages, and no debugging between them."""
+"""The variables of every virsh: untranslated messages, without debug output between them."""
 
 AT_THE_PROMPT = {
     "COLUMNS": "500",  # the echo of a sentinel is never folded
     "TERM": "dumb",  # and the echo of a newline within an argument is ^J, not a newline
     "TZ": "UTC",  # for times that are printed without their zone
     "INPUTRC": "/dev/null",  # the user's key bindings are for a keyboard
-    "VIRSH_HISTSIZE": "0",  # commands, and the secrets in them, are remembered nowhere,
+    "VIRSH_HISTSIZE": "0",  # commands, and the secrets in them, go to no history file
     "XDG_CACHE_HOME": "/dev/null",  # and the user's history is not overwritten
 }
 """The variables of a virsh at its prompt."""

@@ -259,7 +259,7 @@ def conclusion(command: str, raw: str, doubt: str) -> Result:
     kind = found[1] if (found := _TYPE.search(raw)) else ""
     told = found[1] if (found := _MESSAGE.search(raw)) else ""
     if _operation(raw) != _OF_COMMANDS.get(command) or kind not in (_COMPLETED, _FAILED, _CANCELLED):
-        message = f"error: the job has ended, and libvirt does not tell how{doubt}\n"
+        message = f"error: the job has ended, but libvirt does not report its result{doubt}\n"
         return Result(1, "", message, outcome_unknown=True)
     if kind == _COMPLETED:
         return Result(0, f"{_OF_COMMANDS[command].capitalize()} completed\n", "")

@@ -58,10 +58,11 @@ class Line:
 
 
 class Live:
-    """The live virshes on `host` that are connected to `uri`, or to libvirt's default.
+    """Runs commands in the sessions on `host` that are connected to `uri`, or to libvirt's default.
 
-    At most `sessions` are alive at once; one that is not used for `idle` seconds ends. Where the state of a hypervisor
-    is gone with the connection (`Connection.keeps_state`), there is one, it stays, and everything goes through it.
+    At most `sessions` are open at once; a session ends after `idle` seconds without use. Where the state of a
+    hypervisor is lost with the connection (`Connection.keeps_state`), all commands go through one session, which stays
+    open.
     """
 
     def __init__(
@@ -86,11 +87,11 @@ class Live:
         _close(self._pools)
 
     def run(self, pool: Pool, lines: Sequence[Line], early: Early | None = None) -> list[Result]:
-        """Run commands through a session of `pool`; those that only read once more, if it was lost with them."""
+        """Run commands through a session of `pool`; if it is lost, repeat once those that only read."""
         if not lines:
             return []
         results = self._exchange(pool, lines, early)
-        if pool.connection.keeps_state:  # what is asked again would be answered by another hypervisor
+        if pool.connection.keeps_state:  # a repeated command would go to another hypervisor
             return results
         again = [place for place, line in enumerate(lines) if line.reads and is_lost(line.name, results[place])]
         if again:
@@ -143,7 +144,7 @@ class Live:
             return self._divided(pool, lines, early, loan, timeout, deadline)
 
     def _take_more(self, pool: Pool, loan: Loan, lines: Sequence[Line]) -> None:
-        """Take more live virshes for commands, if they are many that only read, and about many things."""
+        """Acquire more sessions for commands, if they are many, only read, and are about many objects."""
         if pool.connection.keeps_state or len(lines) < 2 * _SHARE or not all(line.reads for line in lines):
             return
         wanted = min(len(lines) // _SHARE, len({_thing(line) for line in lines}), _SHARES)
@@ -166,7 +167,7 @@ class Live:
         timeout: float | None,
         deadline: float,
     ) -> list[Result]:
-        """The results of commands, of which each live virsh of a loan is asked a share."""
+        """Return the results of commands, which are divided among the acquired sessions."""
         shares = {
             session: _Share(session, places, [lines[place] for place in places])
             for session, places in zip(loan.sessions, _places(lines, len(loan.sessions)), strict=True)
@@ -189,9 +190,9 @@ class Live:
         return [results[place] for place in range(len(lines))]
 
     def _concluded(self, pool: Pool, share: _Share, loan: Loan, timeout: float | None) -> list[Result]:
-        """All the results of one live virsh, which is given back, or ended if it is of no more use.
+        """Return the results of one session, and release it, or discard it if it is not usable any more.
 
-        `_NothingReadError` if it had ended before it read any of the commands.
+        `_NothingReadError` if its virsh had ended before it read any of the commands.
         """
         session, lines, results, missing = share.session, share.lines, share.results, share.missing
         if not missing and not any(is_lost(line.name, result) for line, result in zip(lines, results, strict=True)):
@@ -199,14 +200,14 @@ class Live:
             return results
         last_words, question = session.last_words() if session.has_ended else "", session.question
         code = loan.drop(session)
-        if session.is_too_long:  # virsh may have done any
+        if session.is_too_long:  # virsh may have run any
             doubts = ["" if line.reads else unknown(line.name) for line in missing]
             return results + [too_long(prompt.MAX_REPLY_BYTES, doubt) for doubt in doubts]
-        if question:  # of a virsh that was reconnecting; what was written after the command may have been the answer
+        if question:  # virsh was reconnecting; the text after the command may have been the answer
             why = f"lost the connection to {pool.connection.uri}, and libvirt asked {question!r} to connect again"
             return results + [_lost(line, why, pool.connection) for line in missing]
         if not session.has_ended:
-            return results + [_timed_out(line, timeout, has_begun=True) for line in missing]  # virsh may have done any
+            return results + [_timed_out(line, timeout, has_begun=True) for line in missing]  # virsh may have run any
         if not session.has_prompted and last_words.strip() and last_words.endswith("\n"):
             # it could not connect, or not even start; without the newline it was killed while it said so
             return [Result(code, "\n", last_words) for _ in lines]
@@ -216,12 +217,12 @@ class Live:
         return results + [_lost(line, why, pool.connection) for line in missing]
 
     def pool(self) -> Pool | Result:
-        """Return the sessions with the environment and user that the controls of the moment ask for.
+        """Return the session pool for the environment and user that the current controls set.
 
-        If only libvirt knows what the connection is, virsh is asked first; if that fails, its result is returned.
+        If only libvirt can resolve the URI, ``virsh uri`` is run first; if that fails, its result is returned.
         """
         envs = {**cast(Mapping[str, str], self._host.get_control("envs")), **EVERY_VIRSH}
-        envs.pop("LC_ALL", None)  # as a virsh that has a job has them, which is asked about here
+        envs.pop("LC_ALL", None)  # as in the environment of a job's virsh, which these sessions observe
         key = (self._host.get_control("su"), tuple(sorted(envs.items())))
         if (pool := self._pools.get(key)) is not None:
             return pool
@@ -239,7 +240,7 @@ class Live:
 
 
 class Pool(NamedTuple):
-    """The sessions of one connection, and what starts them."""
+    """The session pool of one connection, and the function that starts a session."""
 
     connection: Connection
     start: _Starter
@@ -275,10 +276,10 @@ class _NothingReadError(Exception):
 class _Starter:
     """Starts sessions for one connection.
 
-    A session daemon (``qemu:///session``) is started by the first virsh that connects to it, and inherits its
-    environment. That has to be the user's, not that of a session; so where there may be such a daemon, a one-shot
-    command goes first, unless one `has_spawned` it, and the session looks for the daemon's socket in the same
-    directory.
+    The first virsh that connects to a session daemon (``qemu:///session``) starts it; the daemon inherits the
+    environment, which has to be the user's, not that of our session. So where there may be such a daemon, a one-shot
+    command connects first (unless one has already: `has_spawned`), and the session looks for the daemon's socket in the
+    same directory.
     """
 
     def __init__(

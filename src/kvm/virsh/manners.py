@@ -68,7 +68,7 @@ _SAYS_YES = {
 """What commands print that have succeeded, whatever their exit status and ``error:`` lines say."""
 
 _UNDECIDED = r"(?m)^error: .*\bunplug request timed out\b"
-"""What libvirt says when it has asked the guest to release something, and the guest has not answered in time."""
+"""libvirt's message when the guest has not answered a request to release a device in time."""
 
 _GRUMBLES = {
     "pool-list": rb"error: Could not retrieve pool information",
@@ -101,22 +101,22 @@ NEWS = (
 
 
 def goes_alone(words: Sequence[str]) -> bool:
-    """Whether a command is never for the prompt."""
+    """Return whether a command never runs at the prompt."""
     return words[0] in _READS_ALONE or acts_alone(words)
 
 
 def acts_alone(words: Sequence[str]) -> bool:
-    """Whether a command is never for the prompt, and changes something."""
+    """Return whether a command never runs at the prompt, and changes something."""
     return words[0] in _ACTS_ALONE or "--interactive" in words or "--edit" in words
 
 
 def says_no(command: str, stdout: str) -> bool:
-    """Return whether a command that failed without an ``error:`` line has printed what it prints then."""
+    """Return whether the output of a command means that it failed, although it has no ``error:`` line."""
     return _says(_SAYS_NO, command, stdout.encode("utf-8", "surrogateescape"))
 
 
 def is_undecided(stderr: str) -> bool:
-    """Return whether libvirt itself says that it does not know the outcome of an action."""
+    """Return whether libvirt reports that the outcome of an action is unknown to it."""
     return re.search(_UNDECIDED, stderr) is not None
 
 
@@ -140,7 +140,7 @@ def judged(command: str, stdout: bytes, stderr: bytes, *, reads: bool, return_co
 
 
 def comments(result: Result) -> list[str]:
-    """The ``error:`` lines of a command that has succeeded all the same."""
+    """Return the ``error:`` lines of a command that has succeeded."""
     if not result.status or "error: " not in result.stderr:
         return []
     lines = result.stderr.split("\n")

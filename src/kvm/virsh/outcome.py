@@ -18,24 +18,25 @@ from kvm.virsh.command import failure
 from unix.result import Result
 
 _NO_ANSWER = "error: Timed out during operation: virsh did not answer"
-"""How the error of a command begins that virsh did not answer in time."""
+"""Begins the error of a command without a reply in time."""
 
 _NOT_CONNECTED = b"failed to connect to the hypervisor"
-"""What virsh says behind ``error: ``, which is written before, so that a line of libvirt's log can come in between."""
+"""Follows ``error: ``, which virsh writes separately, so that a line of libvirt's log can come in between."""
 
 _ANSWER = re.compile(r"^error: .*\n", re.MULTILINE)
-"""A whole error of virsh's. What has no newline was cut off."""
+"""A complete error message of virsh. Without the newline it was cut off."""
 
 _NOT_BEGUN = re.compile(manners.NEWS.decode() + r"error: Failed to reconnect to the hypervisor\n")
 """virsh reconnects before it begins with a command, so then the command was not begun."""
 
 
 def classify(name: str, stdout: bytes, stderr: bytes, *, reads: bool, return_code: int = 0) -> Result:
-    """Return the result of the command `name`, which printed this at the prompt, or in a virsh of its own.
+    """Return the result of a command, from its output at the prompt or in a one-shot virsh.
 
     Args:
-        name: The command. It only `reads`, or it is an action.
-        return_code: The exit status of a virsh of its own; 0 at the prompt, which has none.
+        name: The name of the command.
+        reads: Whether it only reads; otherwise it is an action.
+        return_code: The exit status of a one-shot virsh; 0 at the prompt, which has none.
     """
     result = manners.judged(name, stdout, stderr, reads=reads, return_code=return_code)
     if result.status:
@@ -51,38 +52,38 @@ def classify(name: str, stdout: bytes, stderr: bytes, *, reads: bool, return_cod
 
 
 def unknown(name: str) -> str:
-    """Return what a message says, after its reason, about an action whose outcome is unknown."""
+    """Return the end of a message about an action whose outcome is unknown; the reason comes before it."""
     return f"; the outcome of {name} is unknown"
 
 
 def timed_out(timeout: float, doubt: str = "") -> Result:
-    """Return the result of a command that virsh did not answer in `timeout` seconds, in `doubt` if it had begun."""
+    """Return the result of a command without a reply in `timeout` seconds; `doubt` (see `unknown`) if it had begun."""
     return Result(255, "", f"{_NO_ANSWER} within {timeout:g} s{doubt}\n", outcome_unknown=bool(doubt))
 
 
 def not_asked() -> Result:
-    """Return the result of a command that was to come after one that virsh did not answer, and was not begun."""
+    """Return the result of a command that did not run, because an earlier one had no reply in time."""
     return Result(255, "", f"{_NO_ANSWER} an earlier command, so this one was not begun\n")
 
 
 def is_unanswered(result: Result) -> bool:
-    """Return whether virsh did not answer a command in time, other than libvirt, which may answer that it timed out."""
+    """Return whether virsh itself gave no reply in time; libvirt can also answer that an operation timed out."""
     return result.return_code == 255 and result.stderr.startswith(_NO_ANSWER)
 
 
 def too_long(limit: int, doubt: str = "") -> Result:
-    """Return the result of a command for which virsh printed more than `limit` bytes, in `doubt` if it had begun."""
+    """Return the result of a command whose output exceeds `limit` bytes; `doubt` (see `unknown`) if it is an action."""
     message = f"error: virsh printed more than {limit >> 20} MiB for one command and was ended{doubt}\n"
     return Result(255, "", message, outcome_unknown=bool(doubt))
 
 
 def lost(why: str, doubt: str) -> Result:
-    """Return the result of a command that was under way when the connection to its host, or virsh itself, was lost."""
+    """Return the result of a command that was running when its connection or its virsh was lost."""
     return Result(255, "", f"error: {why}{doubt}\n", outcome_unknown=bool(doubt))
 
 
 def unreached(error: Exception) -> Result:
-    """Return the result of a command that no virsh was given, because the host cannot be reached."""
+    """Return the result of a command that did not run, because the host cannot be reached."""
     return Result(255, "", f"error: {error}\n")
 
 
@@ -93,10 +94,10 @@ def unauthenticated(question: str) -> Result:
 
 
 def credentials_question(stdout: bytes, stderr: bytes) -> str:
-    """Return what libvirt has asked a virsh that could not connect, and had no answer to; empty if it did not ask.
+    """Return the question for credentials that made a one-shot virsh fail to connect; empty if there was none.
 
-    A question has no newline. It is all that there is on standard output; where virsh has that and standard error in
-    one, it stands before the error.
+    A question has no newline. It is the only text on standard output; if that and standard error are one stream, it
+    comes before the error.
     """
     if _NOT_CONNECTED not in stdout + stderr:
         return ""
@@ -116,7 +117,7 @@ def is_broken_off(name: str, result: Result) -> bool:
 
 
 def _unexpected_end(name: str, result: Result) -> str:
-    """Return how a virsh that gave no answer has ended; nothing for one that did.
+    """Return how virsh has ended without an answer from libvirt; empty if there was an answer.
 
     virsh itself exits with 0 or 1. Above 128 a shell, sudo or ssh means that a signal ended it.
     """

@@ -25,7 +25,7 @@ Plan = Generator[tuple[Command, ...], tuple[Result, ...], T]
 
 
 ATTEMPTS = 10
-"""How often all objects are listed, if one of them goes each time before it was asked about."""
+"""The most attempts to read all objects, if one of them disappears during each."""
 
 
 class Lookup(tuple[Command, ...]):
@@ -40,7 +40,7 @@ def reading(command: Command, parse: Callable[[str], T]) -> Plan[T]:
 
 
 def reading_all(command: Command, parse: Callable[[str], T]) -> Plan[T]:
-    """Read what a command prints of all objects; read it again if it fails because one of them has gone meanwhile."""
+    """Read a command about all objects; repeat it if it fails because one of them has disappeared."""
     for _ in range(ATTEMPTS):
         (result,) = yield (command,)
         if not is_gone(command, result):
@@ -49,11 +49,11 @@ def reading_all(command: Command, parse: Callable[[str], T]) -> Plan[T]:
 
 
 def is_gone(command: Command, result: Result) -> bool:
-    """Return whether a command about many objects has failed, or may have, because one of them has gone or stopped."""
+    """Return whether a command about many objects may have failed because one of them has disappeared or stopped."""
     if result.status:
         return False
     error = failure(command.words(), result)
-    return isinstance(error, NotFoundError | InvalidStateError) or type(error) is KvmError  # in some other language
+    return isinstance(error, NotFoundError | InvalidStateError) or type(error) is KvmError  # not in English
 
 
 def acting(command: Command, *, check: bool) -> Plan[Result]:
@@ -141,9 +141,9 @@ def editing(
     check: bool,
     validate: bool = True,
 ) -> Plan[Result]:
-    """A document that `read` prints, changed by `function`, and handed to what `define` makes of it.
+    """Change the document that `read` prints by `function`, and run the command that `define` makes of it.
 
-    To `validate` it is to refuse names that libvirt does not know.
+    With `validate`, names that libvirt does not know are refused.
     """
 
     def write(told: str, wanted: object) -> Command:
@@ -165,12 +165,12 @@ def revising(
     alone: AbstractContextManager[object],
     check: bool,
 ) -> Plan[Result]:
-    """What `parse` makes of a `part` of what `read` prints, changed by `function`.
+    """Change a `part` of what `read` prints, parsed by `parse`, by `function`.
 
-    `write` makes the command that sets it, of that part and of what the function has made of it.
+    `write` makes the command that sets it, from that part and the changed value.
 
-    It is read once more before that: what somebody else has changed in the meantime is not overwritten. The second
-    reading and the setting belong together, so they are done within `alone`.
+    Before that command, it is read again, so that a change by another program is not overwritten. The second reading
+    and the command run within `alone`.
     """
     read = yield from resolved(read)
     (first,) = yield Lookup((read,))
@@ -180,22 +180,22 @@ def revising(
     if wanted is None:
         wanted = value
     if wanted == before:
-        return Result(0, f"{what} is as it was\n", "")
+        return Result(0, f"{what} is unchanged\n", "")
     change = write(told, wanted)
     with alone:
         (again,) = yield Lookup((read,))
         if (yield from part(read, again)) != told:
             words = " ".join(word for word in read.words() if not word.startswith("--") or "=" in word)
             raise ChangedMeanwhileError(
-                f"{words}: somebody else has changed this {what} in the meantime, "
-                "so it was left as it is; edit it again",
+                f"{words}: another program has changed this {what} in the meantime, so the edit was not written; "
+                "edit it again",
                 command=read.words(),
             )
         return (yield from acting(change, check=check))
 
 
 def printed(command: Command, result: Result) -> Plan[str]:
-    """Return what a command has printed, if it succeeded; it asks nothing more."""
+    """Return the output of a command, if it succeeded, without another request."""
     yield from ()
     return checked(command, result).stdout
 
@@ -225,7 +225,7 @@ def checked(command: Command, result: Result) -> Result:
 
 
 def _log_comments(command: Command, result: Result) -> None:
-    """Log what virsh says against a command that has succeeded, such as a disk that `undefine` has left where it is."""
+    """Log errors of a command that has succeeded, such as a disk that `undefine` did not remove."""
     if result.stderr and (lines := manners.comments(concealed(result, command.secrets()))):
         from unix.log import warn
 

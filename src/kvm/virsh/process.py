@@ -1,7 +1,7 @@
-"""One-shot commands: a virsh for each.
+"""One-shot commands: a virsh process for each.
 
-Its standard input is empty or at its end: libvirt, which may ask for credentials while it connects, would take what is
-there as the answer. So what virsh is to read comes by another descriptor.
+Its standard input is empty: libvirt may ask for credentials while it connects, and would take any input as the answer.
+So virsh reads its data from another descriptor.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
 
 _MOVED = {"/dev/stdin": "/dev/fd/3", "/dev/stdout": "/dev/fd/4"}
-"""Where a one-shot command finds what it is to read, or to write, under these names."""
+"""The descriptors from which, or to which, a one-shot command transfers data under these names."""
 
 _READING = 'exec 3<&0 </dev/null "$@"'
 _WRITING = 'exec 4>&1 >&2 "$@"'
-"""A shell runs a command with its standard input, or output, in that place."""
+"""Shell scripts that run a command with its standard input, or output, moved to these descriptors."""
 
 
 def as_virsh_wants(host: unix.Host, more: Mapping[str, str] = MappingProxyType({})) -> AbstractContextManager[None]:
@@ -155,7 +155,7 @@ class OneProcessEach:
             raise no_virsh(self._host) from None
         with process:
             if process.stdin:
-                process.stdin.close()  # a question for credentials has no answer here
+                process.stdin.close()  # so that a question for credentials gets no answer
             stdout, stderr = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
             while not select.select([stdout], [], [], GLANCE)[0]:
                 advance(_position(process.pid, descriptor))
@@ -165,7 +165,7 @@ class OneProcessEach:
             return Result(process.wait(), *cast(tuple[str, str], said))  # bytes, as nothing decodes them
 
     def _classified(self, words: Sequence[str], run: Callable[[Sequence[str]], Result], *, reads: bool) -> Result:
-        """Return the result of the words of one command, when `run` runs virsh."""
+        """Run virsh with the words of one command by `run`, and classify the result."""
         doubt = "" if reads else unknown(words[0])
         try:
             with as_virsh_wants(self._host, {"TZ": "UTC"} if words[0] in manners.WITHOUT_ZONE else {}):
@@ -193,7 +193,7 @@ class OneProcessEach:
 
 
 def _moved(script: str, argv: Sequence[str]) -> list[str]:
-    """The words that run `argv` by a shell's `script`, with the files that are `_MOVED` in their places."""
+    """Return the words that run `argv` by a shell `script`, with the names in `_MOVED` replaced."""
     words = [*argv]
     for name, place in _MOVED.items():
         words = [word.replace(f"={name}", f"={place}") if word.endswith(f"={name}") else word for word in words]
@@ -201,18 +201,18 @@ def _moved(script: str, argv: Sequence[str]) -> list[str]:
 
 
 def visible(words: Sequence[str]) -> Sequence[str]:
-    """`words` of a command for a command line, which all users of the host can see: there must be no secret in them."""
+    """Return `words` if they contain no secret: every user of the host can read a command line."""
     if redaction.secrets(words):
         raise errors.InvalidArgumentError(
-            f"virsh {words[0]}: a secret would have to go on a command line, which every user of the host can read: "
-            "virsh's prompt takes only valid UTF-8, and not every command",
+            f"virsh {words[0]}: the secret would be on a command line, which every user of the host can read; "
+            "virsh's prompt, which hides it, takes only valid UTF-8, and not every command",
             command=words,
         )
     return words
 
 
 def no_virsh(host: unix.Host) -> errors.NoVirshError:
-    """Return the error that says where virsh was looked for."""
+    """Return the error for a host without virsh, with the PATH that was searched."""
     path = ""
     with contextlib.suppress(unix.UnixError), host.set_controls(decode="utf-8"):
         path = host.run(["/bin/sh", "-c", 'printf %s "$PATH"']).stdout
@@ -229,7 +229,7 @@ def _noted(error: BaseException, name: str, outside: Outside, *, has_begun: bool
     note = unknown(name).removeprefix("; ")
     with contextlib.suppress(NotAbortedError, errors.KvmError):
         if outside.abort().status:
-            note = "libvirt was told to abort it"
+            note = "libvirt was asked to abort it"
     error.add_note(f"virsh {name}: {note}")
 
 

@@ -13,7 +13,7 @@ edit the line. So a line with such characters is pasted, as a terminal does that
 cannot be typed (`carries`).
 
 Nothing may be written before virsh's first prompt. Until then virsh connects, and libvirt may ask for a user name or a
-password (`Conversation.question`): it would take whatever is written as the answer, and send it over the network.
+password (`Conversation.question`): it would take any input as the answer, and send it over the network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kvm.virsh.environment import AT_THE_PROMPT
 PROMPT = b"virsh # "
 
 LONGEST = 1 << 16
-"""Characters of a line that readline, at 4 µs each, reads in less time than another virsh needs."""
+"""The longest line, in characters, that readline (4 µs each) reads faster than another virsh starts."""
 
 MAX_REPLY_BYTES = 256 << 20
 """Bytes that virsh prints for one command at most: far more than the statistics of 10,000 guests, some 60 MB."""
@@ -53,10 +53,10 @@ _KILL, _YANK = "\x15", "\x19"
 """The keys, of both of readline's editing modes, that kill the line so far, and that insert what was killed."""
 
 _LITERAL = "\x16"
-"""The key, of both of readline's editing modes, that takes the next character as it is."""
+"""The key, in both of readline's editing modes, that inserts the next character literally."""
 
 _PASTE, _PASTED = "\x1b[200~", "\x1b[201~"
-"""What a terminal sends before and after text that is pasted: readline takes it as it is, and at once."""
+"""What a terminal sends before and after pasted text, which readline inserts literally and at once."""
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 _CONTROL = re.compile("[\x01-\x1f\x7f]")
@@ -71,7 +71,7 @@ class Reply(NamedTuple):
 
 
 def carries(words: Sequence[str]) -> bool:
-    """Whether a command of these words can be typed at the prompt."""
+    """Return whether a command of these words can be typed at the prompt."""
     line = "".join(words)
     try:
         line.encode()
@@ -81,7 +81,7 @@ def carries(words: Sequence[str]) -> bool:
 
 
 def is_long(words: Sequence[str]) -> bool:
-    """Whether typing a command of these words takes longer than starting another virsh for it."""
+    """Return whether typing a command of these words takes longer than starting another virsh for it."""
     return sum(map(len, words)) >= LONGEST
 
 
@@ -158,12 +158,12 @@ class Conversation:
 
     @property
     def is_disconnected(self) -> bool:
-        """Whether virsh has lost its connection, so that it connects once more before its next command."""
+        """Return whether virsh has lost its connection, so that it reconnects before its next command."""
         return _is_disconnected(self._stderr.rest, before=self._is_disconnected)
 
     @property
     def question(self) -> str:
-        """The question for credentials that virsh has printed and waits for an answer to; empty if there is none.
+        """Return the question for credentials that virsh has printed, and whose answer it waits for; empty if none.
 
         libvirt asks while it connects: before virsh's first prompt, or before a command that reconnects.
         """
@@ -224,6 +224,6 @@ def _said(part: bytes) -> bytes:
 
 
 def _is_disconnected(stderr: bytes | bytearray, *, before: bool) -> bool:
-    """Whether virsh has no connection after it has printed `stderr`, if that was so `before` or not."""
+    """Return whether virsh is disconnected after it has printed `stderr`; `before`: whether it was before that."""
     lost, back = stderr.rfind(_DISCONNECTED), stderr.rfind(_RECONNECTED)
     return before if lost == back else lost > back

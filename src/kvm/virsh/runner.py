@@ -110,7 +110,7 @@ class Runner:
         pool = self._live.pool()
         if isinstance(pool, Pool) and pool.connection.keeps_state and manners.acts_alone(words):
             raise _acts_elsewhere(words, pool.connection)
-        if not os.isatty(0):  # a question for credentials would be answered by what else is there
+        if not os.isatty(0):  # other input would be taken as the answer to a question for credentials
             checked(_URI, self.run((_URI,))[0])
         with as_virsh_wants(self._host):
             return_code = self._host.interactive("virsh", *connect, *words).return_code
@@ -119,7 +119,7 @@ class Runner:
         return Result(return_code, "", "")
 
     def on_terminal(self, command: Command, options: Sequence[str], mark: str) -> Process:
-        """Start a command on a terminal of its own, with a mark on each line that it writes to standard error."""
+        """Start a command on a terminal of its own, with a mark before each line of its standard error."""
         words = visible(command.words())
         connect = self._before_apart(command.name)
         with as_virsh_wants(self._host):
@@ -133,8 +133,8 @@ class Runner:
         connection = pool.connection
         if connection.is_exclusive:
             raise NotSupportedError(
-                f"virsh {name}: it needs a virsh of its own, and {connection.uri} is inside another one, "
-                "to which it cannot connect",
+                f"virsh {name}: this command needs a virsh process of its own, which cannot connect to "
+                f"{connection.uri} while another virsh has it open",
                 command=[name],
             )
         if connection.may_spawn:
@@ -148,7 +148,7 @@ class Runner:
         self._live.close()
 
     def _pool(self, lines: Sequence[Line]) -> Pool | Result:
-        """The sessions for commands, or the failure of all of them: it is not known what the connection is."""
+        """Return the session pool for commands, or their result if ``virsh uri`` fails."""
         try:
             return self._live.pool()
         except NoVirshError as error:
@@ -156,9 +156,9 @@ class Runner:
             raise
 
     def _apart(self, pool: Pool, line: Line, contents: Sequence[bytes]) -> Result:
-        """Run a command in a process of its own; but what is gone with its connection has to go there, by a file.
+        """Run a one-shot command; where state is lost with the connection, use the session and a temporary file.
 
-        So has a second content, as there is one standard input.
+        A second input needs a file as well, because there is only one standard input.
         """
         live = bool(contents) and pool.connection.keeps_state
         by_file = contents if live else contents[1:]
@@ -194,7 +194,7 @@ class Runner:
         return self._processes.run_words(line.words, data, reads=True) if again else result
 
     def _transferred(self, pool: Pool, line: Line, transfer: Transfer, *, is_live: bool) -> Result:
-        """Run a command that transfers a file; what a live virsh has to show comes by a file."""
+        """Run a command that transfers a file; in a session, the data goes through a temporary file."""
         if not is_live:
             return self._processes.transfer(line.words, transfer, reads=line.reads)
         path = self._put(line, b"")
@@ -236,14 +236,14 @@ def _moved(early: Early | None, by: int) -> Early | None:
 
 
 def _goes_live(line: Line, connection: Connection) -> bool:
-    """Whether a command goes through a live virsh. An error if it would have to, and cannot."""
+    """Return whether a command runs in a session. Raises if it would have to, and cannot."""
     at_prompt = not manners.goes_alone(line.words)
     if not connection.keeps_state:
         is_short = line.name not in manners.LONG and not prompt.is_long(line.words)
         return at_prompt and prompt.carries(line.words) and (is_short or (line.has_secrets and not _job(line)))
     if at_prompt and not prompt.carries(line.words):
         raise InvalidArgumentError(
-            f"virsh {line.name}: {connection.uri} is inside one virsh, at whose prompt only valid UTF-8 can be typed",
+            f"virsh {line.name}: {connection.uri} is inside one virsh process, whose prompt takes only valid UTF-8",
             command=line.words,
         )
     if not at_prompt and manners.acts_alone(line.words):
@@ -252,9 +252,9 @@ def _goes_live(line: Line, connection: Connection) -> bool:
 
 
 def _acts_elsewhere(words: Sequence[str], connection: Connection) -> NotSupportedError:
-    """The error of an action whose effect would be gone with the virsh that it needs for itself."""
+    """Return the error of an action whose effect would be lost with its one-shot virsh."""
     return NotSupportedError(
-        f"virsh {words[0]}: it needs a virsh of its own, where {connection.uri} is another hypervisor, so that its "
-        "effect would be lost; use a command that needs no terminal",
+        f"virsh {words[0]}: this command needs a virsh process of its own, in which {connection.uri} is another "
+        "hypervisor, so its effect would be lost; use a command that needs no terminal",
         command=words,
     )

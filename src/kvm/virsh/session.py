@@ -3,9 +3,9 @@
 It is one loop over whatever is ready, with one deadline: it writes as long as virsh reads and reads as long as virsh
 writes, so that no full pipe can stop either. What the bytes mean is the conversation's business.
 
-libvirt may ask for credentials whenever virsh connects, and takes what is next in virsh's input as the answer. So
-nothing is written before the first prompt, and a command with a secret only when all replies before it are here: then
-virsh reads it at its prompt, even if it has to reconnect afterwards.
+libvirt may ask for credentials whenever virsh connects, and takes the next input of virsh as the answer. So nothing is
+written before the first prompt, and a command with a secret only after all replies before it: then virsh reads it at
+its prompt, even if it has to reconnect afterwards.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Session:
         self._later: deque[tuple[int, bytes]] = deque()
 
     def await_prompt(self, deadline: float) -> bool:
-        """Wait until virsh is at its first prompt, asks a question, or has ended; False if none is so by `deadline`."""
+        """Wait until virsh is at its first prompt, asks a question, or has ended; False if that exceeds `deadline`."""
         while not (self.has_prompted or self.has_ended or self.question or self.is_too_long):
             if not _poll(self._open).poll(_milliseconds(deadline)):
                 return False
@@ -70,9 +70,9 @@ class Session:
         return True
 
     def ask(self, commands: Sequence[Sequence[str]]) -> None:
-        """Write `commands`, as far as virsh takes them at once; the rest is written by `replies`, which has answers.
+        """Write as many of `commands` as the pipe takes at once; `replies` writes the rest, and reads the replies.
 
-        Virsh must have been at its first prompt.
+        virsh must have been at its first prompt.
         """
         self._unanswered = len(commands)
         start = 0
@@ -84,12 +84,12 @@ class Session:
         self._write()
 
     def _write_later(self, commands: Sequence[Sequence[str]], start: int, end: int) -> None:
-        """Have some of `commands` written when as many as those before `start` have been answered."""
+        """Postpone writing `commands[start:end]` until all commands before them have their replies."""
         data = b"".join([self._conversation.ask(words) for words in commands[start:end]])
         self._later.append((len(commands) - start, data))
 
     def is_waiting(self) -> bool:
-        """Whether virsh, which has nothing to answer, is connected and at its prompt, as far as can be seen at once."""
+        """Return whether an idle virsh is connected and at its prompt, without waiting."""
         self._read(self._err)
         self._read(self._out)
         return self.has_prompted and not self.has_ended and not self._conversation.is_disconnected
@@ -101,7 +101,7 @@ class Session:
 
     @property
     def question(self) -> str:
-        """The question for credentials that virsh waits for an answer to; empty if there is none."""
+        """The question for credentials whose answer virsh waits for; empty if there is none."""
         return self._conversation.question
 
     @property
@@ -140,9 +140,9 @@ class Session:
         return str(self.loss or "Disconnected from virsh due to its end")
 
     def close(self) -> int:
-        """End virsh, in good order if it does not take long; its return code.
+        """End virsh, by the end of its input if that does not take long, and return its exit status.
 
-        One that is still connecting is killed: to a question the end of its input would be an empty answer.
+        A virsh that is still connecting is killed: the end of its input would be an empty answer to a question.
         """
         self._end.detach()
         try:
@@ -244,7 +244,7 @@ def replies(
 
 
 def _milliseconds(deadline: float) -> float | None:
-    """How long `select.poll` may wait until `deadline`."""
+    """Return the time until `deadline`, for `select.poll`."""
     return None if deadline == math.inf else max(deadline - time.monotonic(), 0) * 1000
 
 
@@ -256,7 +256,7 @@ def _poll(descriptors: Iterable[int]) -> select.poll:
 
 
 def _start(host: unix.Host, uri: str, envs: Mapping[str, str]) -> Process:
-    try:  # without --connect virsh would connect not before its first prompt, but for its first command
+    try:  # without --connect virsh would connect at its first command, not before its first prompt
         with as_virsh_wants(host, {**prompt.ENVIRONMENT, **envs}):
             return host.popen(["virsh", f"--connect={uri}"])
     except FileNotFoundError:

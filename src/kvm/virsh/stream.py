@@ -5,8 +5,9 @@ libvirtd either, and loses its connection. virsh does not say when it has begun 
 to log its calls to libvirtd on standard error, and the reply to its registration is among them. This log also ends a
 virsh whose reader was killed: the next sign of life from libvirtd, in seconds, cannot be written anywhere.
 
-A driver inside virsh (``test:``) calls no libvirtd, so nothing is logged, and nothing delays its registration. Which of
-the two it is shows when virsh has connected, which it says itself: before it listens, it prints its URI and a sentinel.
+A driver inside virsh (``test:``) calls no libvirtd, so nothing is logged, and nothing delays its registration. To
+distinguish the two cases, virsh prints its URI and a sentinel before it registers: a libvirtd was called by then or
+not.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ ENVIRONMENT = {
 
 _NOTE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: \d+: \w+ : ")
 _CALL = b": RPC_CLIENT_"
-"""What is in every note of a call to libvirtd."""
+"""Occurs in every log line about a call to libvirtd."""
 
 _ANSWERED = re.compile(rb"RPC_CLIENT_MSG_RX: .* prog=(\d+) vers=\d+ proc=(\d+) type=1 ")
 
@@ -64,7 +65,7 @@ _QUIET = 50
 """Milliseconds of silence after which a record whose end cannot be told is taken for whole."""
 
 _REFUSED = 0.1
-"""Seconds in which a driver inside virsh that has no events says so."""
+"""Seconds in which virsh reports that its internal driver has no events."""
 
 _CHUNK = 1 << 16
 
@@ -110,9 +111,9 @@ class Stream:
             reading, writing = os.pipe()
             self._wake, self._waker = (undo.enter_context(open(*end, 0)) for end in ((reading, "rb"), (writing, "wb")))
             self._process = _start(host, ["virsh", *connect, script])
-            undo.pop_all()  # ended with the process from here on
+            undo.pop_all()  # from here on they end with the process
         if self._process.stdin and self._process.stderr:
-            self._process.stdin.close()  # a question for credentials has no answer here
+            self._process.stdin.close()  # so that a question for credentials gets no answer
         self._thread = threading.Thread(target=self._follow, name=f"virsh {words[0]}", daemon=True)
         try:
             self._thread.start()
@@ -147,26 +148,26 @@ class Stream:
             self._changed.notify_all()
             if not self._waker.closed:  # by the thread, under this lock
                 self._waker.write(b"x")
-        if self._thread not in threading.enumerate():  # it has ended, or there could be none
+        if self._thread not in threading.enumerate():  # it has ended, or could not be started
             self._end()
         elif threading.current_thread() is not self._thread:
             with contextlib.suppress(RuntimeError):  # a Ctrl-C came before it ran
                 self._thread.join()
 
     def _await_registration(self) -> None:
-        """Wait until virsh listens. `CommandTimeoutError`, or the error with which it has ended."""
+        """Wait until virsh has registered. `CommandTimeoutError`, or the error with which virsh has ended."""
         timeout = self._host.time_limit()
         with self._changed:
             if not self._changed.wait_for(lambda: self._is_registered or self._is_inside or self._is_over, timeout):
                 raise CommandTimeoutError(
-                    f"virsh {self._words[0]}: it did not listen within {timeout:g} s", command=self._words
+                    f"virsh {self._words[0]}: no registration for events within {timeout:g} s", command=self._words
                 )
             if self._is_inside:
                 self._changed.wait_for(lambda: self._is_over, _REFUSED)
             if self._is_inside and Connection(_text(self._uri)).calls_daemon:
                 raise NotSupportedError(
-                    f"virsh {self._words[0]}: libvirt's client on {self._host} does not log its calls, so it cannot be "
-                    "known when it listens",
+                    f"virsh {self._words[0]}: libvirt's client on {self._host} does not log its calls, so the "
+                    "registration for events cannot be observed",
                     command=self._words,
                 )
             if self._failure and not self._is_registered:
@@ -174,7 +175,7 @@ class Stream:
 
     @property
     def _is_inside(self) -> bool:
-        """Whether the driver is inside virsh: it has connected without a call."""
+        """Return whether the driver is inside virsh, which then has connected without a call."""
         return self._is_connected and not self._calls_daemon
 
     # -- what the thread does

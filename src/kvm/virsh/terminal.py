@@ -1,4 +1,4 @@
-"""Running virsh on a terminal, with what it writes to standard error set apart."""
+"""Running virsh on a terminal, with its standard error separate from the guest's output."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ exec 3>&1
     esac
 done
 """
-"""Runs virsh, and marks what it writes to standard error; kills a virsh that has lost libvirtd, which would go on."""
+"""Runs virsh and marks its standard error; kills a virsh that has lost libvirtd, which would not end by itself."""
 
 
 def new_mark() -> str:
-    """Return a mark for what virsh itself writes: it begins with a byte that guests hardly ever write."""
+    """Return a mark for virsh's own messages; it begins with a byte that guests hardly ever write."""
     return f"\x1f{token_hex(16)} "
 
 
 def marking(words: Sequence[str], mark: str) -> list[str]:
-    """Return the words that run virsh as `words` do, with a mark on each line that it writes to standard error."""
+    """Return the words that run `words`, with a mark before each line of standard error."""
     return ["sh", "-c", _MARKING, mark, *words]
 
 
 class MarkedOutput:
-    """Sorts what comes from a terminal: the bytes of the guest, and whole lines of virsh's own (`stderr`)."""
+    """Separates a terminal's output into the guest's bytes and virsh's own lines (`stderr`)."""
 
     def __init__(self, mark: str) -> None:
         self.stderr = b""
@@ -42,7 +42,7 @@ class MarkedOutput:
         self._part = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Take what has come; return the guest's bytes in it, as far as they are known to be."""
+        """Add output, and return the guest's bytes in it; a possible beginning of a mark is kept."""
         data, guest = self._part + data, b""
         while (start := data.find(self._mark)) >= 0:
             guest += data[:start]
@@ -59,10 +59,10 @@ class MarkedOutput:
 
     @property
     def may_be_mark(self) -> bool:
-        """Whether the last bytes are the beginning of a mark, or the guest's."""
+        """Return whether the last bytes may be the beginning of a mark."""
         return bool(self._part) and not self._part.startswith(self._mark)
 
     def release(self) -> bytes:
-        """Return the last bytes as the guest's, as no more have come."""
+        """Return the kept bytes as the guest's, because no more have come."""
         part, self._part = self._part, b""
         return part

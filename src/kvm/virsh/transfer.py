@@ -103,14 +103,14 @@ class Transfer(ABC):
 
     @contextmanager
     def descriptor(self) -> Iterator[int | None]:
-        """For the duration of a block: a descriptor of the file, of our own, if virsh may have the file itself."""
+        """Provide, for the duration of a block, a duplicate descriptor of the file, if virsh may open it itself."""
         with ExitStack() as held:
             yield self._own_descriptor(held)
 
     def _own_descriptor(self, held: ExitStack) -> int | None:
         if _regular(self._file, self.method) is None:
             return None
-        # whose file it is may close it, and open another one with its number
+        # the file's owner may close it, and open another file with its number
         descriptor = held.enter_context(io.FileIO(os.dup(self._file.fileno()), "rb")).fileno()
         if not self._is_whole(descriptor):
             return None
@@ -166,7 +166,7 @@ class Upload(Transfer):
         while self._length is None or done < self._length:
             piece = self._file.read(_PIECE if self._length is None else min(_PIECE, self._length - done))
             if not isinstance(piece, bytes | bytearray | memoryview):  # None, if it would have to be waited for
-                raise TypeError(f"{self._given!r} gives {type(piece).__name__}, and not bytes")
+                raise TypeError(f"{self._given!r} must give bytes, not {type(piece).__name__}")
             if not piece:
                 break
             yield bytes(piece)

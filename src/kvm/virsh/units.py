@@ -1,8 +1,8 @@
 """The units of the options of virsh's commands. Pure.
 
-A size or a rate is an int in bytes (or bytes a second) for every method; a time is in virsh's unit, which the method's
-docstring gives. A `Quantity`, or a text with a unit, is converted to virsh's unit, exactly or not at all: virsh would
-round it, or take the number for another unit.
+In every method, a size or a rate is an int in bytes (or bytes a second); a time is in virsh's unit, which the method's
+docstring gives. A `Quantity`, or a text with a unit, is converted to virsh's unit exactly, or refused: virsh would
+round it, or read the number in another unit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BY_UNIT = {
     """,
     "ns": "iothreadset poll-max-ns",
 }
-"""virsh's unit for a plain number: commands with their options."""
+"""virsh's unit of a plain number, for the options of each command."""
 
 _OPTIONS: dict[tuple[str, str], str] = {}
 for _unit, _commands in _BY_UNIT.items():
@@ -53,16 +53,16 @@ for _unit, _commands in _BY_UNIT.items():
         _OPTIONS.update({(_command, _option): _unit for _option in _options})
 
 _TO_THE_BYTE = {("blockresize", "size")}
-"""Sizes in KiB that virsh takes to the byte, with a suffix."""
+"""Sizes in KiB for which virsh accepts bytes, with a suffix."""
 
 
 def unit_of(command: str, option: str) -> str | None:
-    """The unit in which virsh takes a plain number for an option, None if it is not a size, a rate or a time."""
+    """Return virsh's unit of a plain number for an option; None if that is not a size, a rate or a time."""
     return _OPTIONS.get((command, option))
 
 
 def word(command: str, option: str, value: float | str | Quantity, unit: str) -> str:
-    """A value of an option that virsh has in a `unit`, as virsh takes it: a plain number of that unit."""
+    """Return the value of an option as a plain number in virsh's `unit`."""
     what = f"virsh {command}: --{option}"
     if (command, option) in _TO_THE_BYTE:
         return f"{converted(what, value, 'bytes')}b"

@@ -27,7 +27,7 @@ def run(asked: Invocation) -> int:
     if "dry-run" in asked.flags:
         raise UsageError("top only reads, so there is nothing that would be done")
     if asked.timeout is not None:
-        raise UsageError("top asks again and again, and has no --timeout; a host that is silent says so in its line")
+        raise UsageError("top has no --timeout: it polls the hosts until it ends, and marks those that do not answer")
     found, told_apart = targets(asked)
     if not found:
         raise UsageError("there are no hosts to look at")

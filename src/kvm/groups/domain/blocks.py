@@ -1,6 +1,6 @@
 """Disks of domains: their figures, their jobs, their limits, their backups.
 
-A disk is told by its target (``'vda'``) or by its source (``'/images/web1.qcow2'``). The bandwidth of a job is an
+A disk is given by its target (``'vda'``) or by its source (``'/images/web1.qcow2'``). The bandwidth of a job is an
 int in bytes a second, or a text with a unit (``'500 KiB/s'``).
 """
 
@@ -460,7 +460,7 @@ def _without(options: Mapping[str, object], *names: str) -> dict[str, object]:
 
 
 def _job(options: Mapping[str, object]) -> dict[str, object]:
-    """The options of a job, its bandwidth in bytes; without the progress, which would be on standard error."""
+    """Return the options of a job, with its bandwidth in bytes, and without progress on standard error."""
     return _without(options, "verbose", "bytes") | ({} if options.get("bandwidth") is None else {"bytes": True})
 
 
@@ -473,7 +473,7 @@ def _backup(backup: xml.Document | None, checkpoint: xml.Document | None) -> dic
 
 
 def _by_path(name: str, figures: object) -> object:
-    """Figures by path as virsh has them: bytes a second, or plain numbers."""
+    """Return limits by path in virsh's form: in bytes a second, or plain numbers."""
     if not isinstance(figures, Mapping):
         return figures
     what = f"virsh blkiotune: {name}"

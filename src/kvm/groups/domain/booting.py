@@ -35,9 +35,9 @@ def macs(conf: Mapping[str, Any]) -> set[str]:
 
 
 def reachable(addresses: Mapping[str, InterfaceAddresses], macs: Collection[str]) -> str | None:
-    """Return an address of an interface with one of `macs` that others than the guest and its neighbours can use.
+    """Return an address of an interface with one of `macs` that is reachable from outside the guest's own link.
 
-    The guest has interfaces of its own as well, such as bridges of containers; nobody else reaches these.
+    The guest also has internal interfaces, such as bridges of containers, which are not reachable from outside.
     """
     for card in addresses.values():
         if (card["hwaddr"] or "").lower() in macs:

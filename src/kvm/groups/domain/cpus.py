@@ -164,9 +164,9 @@ class Cpus(Group):
 
         It is about the running domain, if nothing else is said. ``maximum=True, config=True`` sets the maximum;
         ``guest=True`` has the guest's agent use that many of them; ``hotpluggable=True`` has those that are added be
-        such as can be unplugged. ``async_=True`` does not wait until the guest has let go of those that are taken;
+        such as can be unplugged. ``async_=True`` does not wait until the guest has released CPUs that are removed;
         otherwise libvirt waits five seconds. `CommandTimeoutError`, whose `outcome_unknown` is True, if the guest has
-        not by then: it still may, and `vcpucount` tells.
+        not released them by then: it still may, and `vcpucount` reports it.
         """
         return self._act("setvcpus", domain=domain, count=count, **options)
 

@@ -1,8 +1,8 @@
-"""Detaching devices from domains, and whether the guest has let go of them.
+"""Detaching devices from domains, and whether the guest has released them.
 
-To detach a device from a running domain is to ask its guest, which may take its time, or have no means to do so.
-libvirt waits a few seconds, and then succeeds all the same. So the configuration of the running domain is read before
-and after the command: a device that is not in it any more is removed, one that still is was only asked for.
+Detaching a device from a running domain is a request to its guest, which may be slow, or unable to comply. libvirt
+waits a few seconds, and then reports success in either case. So the configuration of the running domain is read before
+and after the command: a device that is still there was only requested to be removed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Removal: TypeAlias = Literal["removed", "requested"]
-"""What has become of a device: it is gone, or the guest was asked to let go of it, and has not yet."""
+"""The state of a detached device: it is gone, or the guest was asked to release it and has not done so yet."""
 
 Find: TypeAlias = "Callable[[Sequence[etree._Element]], Iterable[etree._Element]]"
-"""Finds, among the devices of a domain, those that can be the one that is meant."""
+"""Finds, among the devices of a domain, those that may be the device to detach."""
 
 _POLL_INTERVAL_S = 0.5
 
@@ -51,13 +51,13 @@ class Detaching(DomainEvents):
     ) -> Outcome[Removal]:
         """Take a device from a domain. virsh: ``detach-device``.
 
-        `file` and where from: as with `attach_device`; so much of the device as tells it from the others.
+        `file` and where from: as with `attach_device`; the part of the device that identifies it is enough.
 
         From a running domain this is a request to its guest. The `value` of what is returned is ``'removed'``, or
-        ``'requested'`` if the device is still there when libvirt has stopped waiting for the guest, which is after
-        five seconds: a guest without ACPI, or one that has not booted, may never let go of it. ``wait=True`` waits for
-        that, for `timeout` seconds more (`CommandTimeoutError`, whose `outcome_unknown` is True); `InvalidStateError`
-        if the guest refuses.
+        ``'requested'`` if the device is still there when libvirt stops waiting for the guest, after five seconds. A
+        guest without ACPI, or one that has not booted, may never release it. ``wait=True`` waits `timeout` seconds more
+        for the removal (`CommandTimeoutError`, whose `outcome_unknown` is True); `InvalidStateError` if the guest
+        refuses.
         """
         document = xml.device(file)
         return self._detach(
@@ -76,7 +76,7 @@ class Detaching(DomainEvents):
         timeout: float = 30,
         **options: Unpack[options.DetachDeviceAliasOptions],
     ) -> Outcome[Removal]:
-        """Ask a domain to let go of the device with an alias. virsh: ``detach-device-alias``.
+        """Ask a domain to release the device with an alias. virsh: ``detach-device-alias``.
 
         libvirt returns before the guest has. Where from: `live`, `config`, `current`; what is returned, `wait` and
         `timeout` as with `detach_device`.
@@ -116,8 +116,8 @@ class Detaching(DomainEvents):
         """Take a disk from a domain. virsh: ``detach-disk``.
 
         `target`: its name in the domain (``'vdb'``) or its source. Where from: as with `attach_device`; what is
-        returned, `wait` and `timeout` as with `detach_device`. ``print_xml=True`` returns the device that this would
-        detach.
+        returned, `wait` and `timeout` as with `detach_device`. ``print_xml=True`` returns the device that would be
+        detached.
         """
         which = {"domain": domain, "target": target, **options}
         if print_xml:
@@ -165,9 +165,9 @@ class Detaching(DomainEvents):
     ) -> Outcome[Removal] | xml.Conf:
         """Take a network interface from a domain. virsh: ``detach-interface``.
 
-        Which: `type`, as ``'network'`` (virsh up to 11 insists on it), and `mac` where there are several. Where from:
+        Which: `type`, as ``'network'`` (required by virsh up to 11), and `mac` where there are several. Where from:
         as with `attach_device`; what is returned, `wait` and `timeout` as with `detach_device`. ``print_xml=True``
-        returns the device that it would detach; from the running domain or from the definition, not from both.
+        returns the device that would be detached, from the running domain or from the definition, not from both.
         """
         which = {"domain": domain, "type": type, **options}
         if print_xml:
@@ -203,14 +203,14 @@ class Detaching(DomainEvents):
                     return Outcome(Result(0, outcome.stdout), "removed")
                 event = events.within(min(_POLL_INTERVAL_S, max(deadline - time.monotonic(), 0)))
                 if event and event.kind == "device-removal-failed" and event.details.get("alias") in pending:
-                    message = f"{command.name}: the guest of {domain} refuses to let go of the device"
+                    message = f"{command.name}: the guest of {domain} refuses to release the device"
                     return Outcome(self._failed(InvalidStateError, message), None)
                 if time.monotonic() >= deadline:
                     return Outcome(self._still_there(command.name, domain, timeout), None)
             return outcome
 
     def _still_there(self, name: str, domain: str | int, timeout: float) -> Result:
-        message = f"{name}: the guest of {domain} was asked, and has not let go of the device within {timeout:g} s"
+        message = f"{name}: the guest of {domain} has not released the device within {timeout:g} s"
         if self._caller.check:
             error = CommandTimeoutError(f"virsh {message}")
             error.outcome_unknown = True  # it still may
@@ -219,7 +219,7 @@ class Detaching(DomainEvents):
 
 
 def _detaching(command: Command, find: Find, *, check: bool) -> Plan[tuple[Outcome[Removal], frozenset[str]]]:
-    """Detach a device; the value is also the aliases of the devices that can be the one that is meant."""
+    """Detach a device; the value has the aliases of the devices that may be the one, as well."""
     try:
         command = yield from resolved(command)
     except NotFoundError as error:
@@ -275,7 +275,7 @@ def _attributes(device: etree._Element, *children: str) -> set[str]:
 
 
 def _most_similar(wanted: etree._Element) -> Find:
-    """Find the devices that have the most of what a description of one says."""
+    """Find the devices that share the most attributes and texts with a description."""
 
     def find(devices: Sequence[etree._Element]) -> list[etree._Element]:
         said = _facts(wanted)

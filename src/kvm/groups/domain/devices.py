@@ -414,9 +414,9 @@ class Devices(Group):
         `requested_size`: how much of a virtio-mem device the guest is to have, in bytes or with a unit
         (``'1 GiB'``).
         Which device, if there are several: its `alias`, or the number of its NUMA `node`. Where: `live`, `config`,
-        `current`. Of a running domain this is a request to the guest: `conf` tells by the device's ``current`` how much
-        it has, and an event ``memory-device-size-change`` when that changes. ``print_xml=True`` returns the device as
-        it would become.
+        `current`. Of a running domain this is a request to the guest: in `conf`, the device's ``current`` is how much
+        it has, and an event ``memory-device-size-change`` reports each change. ``print_xml=True`` returns the changed
+        device.
         """
         return self._act_or_print(xml.printed_device, "update-memory-device", print_xml, domain=domain, **options)
 
@@ -437,7 +437,7 @@ def _rate(given: str | BandwidthLimits | None) -> str | None:
     if not isinstance(given, Mapping):
         return given
     if unknown := given.keys() - _BANDWIDTH_UNITS.keys():
-        raise TypeError(f"a bandwidth has {', '.join(_BANDWIDTH_UNITS)}, not {', '.join(sorted(unknown))}")
+        raise TypeError(f"the keys of a bandwidth are {', '.join(_BANDWIDTH_UNITS)}, not {', '.join(sorted(unknown))}")
     limits: Mapping[str, int | str] = dict(given)  # type: ignore[arg-type]
     return ",".join(
         str(units.converted(f"the {name} of a bandwidth", limits[name], unit)) if name in limits else ""

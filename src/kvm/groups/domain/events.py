@@ -412,13 +412,13 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         Returns when it runs, and its guest has yet to boot. With ``wait='agent'`` it returns when the guest's agent is
         there, which libvirt tells at once; `AgentError`, and nothing is started, if the domain has no channel for one.
         With ``wait='address'`` when the guest has an address, the last line of the Result's `stdout`: one that its
-        agent tells of an interface in the domain's configuration, and that others can reach (no loopback, no link-local
-        one), or one that a network of libvirt's has leased to it since then. libvirt reports neither as an event, so
-        they are polled twice a second.
+        agent reports for an interface in the domain's configuration, and that is reachable (not loopback or
+        link-local), or one that a libvirt network has leased to it since then. libvirt has no event for either, so they
+        are polled twice a second.
 
         `CommandTimeoutError` after `timeout` seconds, and `InvalidStateError` at once if the domain stops or is paused
-        meanwhile. Both say that it was started; after the first it runs on. Without `timeout` it waits for 120 seconds,
-        or for those of the control ``timeout`` if these are fewer.
+        before that. Both say that it was started; after a timeout it keeps running. Without `timeout` it waits for 120
+        seconds, or for the control ``timeout`` if that is less.
         """
         if wait is None:
             return self._act("start", domain=domain, **options)
@@ -448,11 +448,11 @@ class DomainEvents(Lifecycle, Monitor, Devices):
     ) -> Result:
         """Ask a domain to shut down, as `shutdown` does, and wait until it has. virsh: ``shutdown``, ``destroy``.
 
-        If it has not after `timeout` seconds, it is destroyed with `force`, and otherwise a `CommandTimeoutError`. With
-        `force` it is destroyed at once if it cannot be asked: if it is paused, or its agent does not answer. The
+        If it has not shut down after `timeout` seconds, it is destroyed with `force`; without, that is a
+        `CommandTimeoutError`. With `force` it is destroyed at once if it is paused, or its agent does not answer. The
         Result's `stdout` says which it was. `mode` as with `shutdown`. `InvalidStateError` if it does not run, or if it
         is paused, without `force`. Not for domains of a ``test:`` hypervisor, whose events are not heard. Without
-        `timeout` it waits for 30 seconds, or for those of the control ``timeout`` if these are fewer.
+        `timeout` it waits for 30 seconds, or for the control ``timeout`` if that is less.
         """
         timeout = None if timeout is None else units.seconds("virsh shutdown: timeout", timeout)
         with self._caller.bounded(timeout, _STOP_S) as deadline:
@@ -527,7 +527,7 @@ class DomainEvents(Lifecycle, Monitor, Devices):
         """What the networks of a domain have leased to it."""
         found: builtins.list[DhcpLease] = []
         for network, macs in booting.networks(conf).items():
-            with _no_answer_yet():  # without the network the domain does not start either
+            with _no_answer_yet():  # without the network the domain does not start, either
                 every = self._read("net-dhcp-leases", _leases, network=network)
                 found += [lease for lease in every if lease["mac"] in macs]
         return found
@@ -564,7 +564,7 @@ class DomainEvents(Lifecycle, Monitor, Devices):
 
 @contextlib.contextmanager
 def _no_answer_yet() -> Iterator[None]:
-    """Ignore that libvirt refuses: its reason may be in any language. No answer, or no connection, is an error."""
+    """Ignore an error from libvirt, whose reason may be in any language; a timeout or a lost connection raises."""
     try:
         yield
     except (ConnectionError, TimeoutError):

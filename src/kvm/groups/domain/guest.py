@@ -144,7 +144,7 @@ class Guest(Group):
     def fstrim(self, domain: str | int, **options: Unpack[options.DomfstrimOptions]) -> Result:
         """Have a guest discard the blocks that its file systems do not use. virsh: ``domfstrim``.
 
-        `minimum`: leave free ranges alone that have less bytes (an int, or a text with a unit). QEMU's driver knows no
+        `minimum`: skip free ranges of fewer bytes (an int, or a text with a unit). QEMU's driver knows no
         `mountpoint` here.
         """
         return self._act("domfstrim", domain=domain, **options)

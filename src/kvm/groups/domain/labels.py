@@ -93,8 +93,8 @@ class Labels(Group):
         A dict of its tag, ``{'app': {'@tier': 'web', 'owner': 'me'}}``; a list only where an element does repeat, and
         ``#order`` where elements of different names alternate (`kvm.from_xml`). `set` is such a dict, XML or an lxml
         element, and `key` the prefix of the namespace in libvirt's XML. ``remove=True`` removes it. `NotFoundError` if
-        there is none. `edit` is a function that changes such a dict, empty for none, or returns another; it is removed
-        if that is empty.
+        there is no such element. `edit` is a function that changes such a dict, empty for none, or returns another; it
+        is removed if that is empty.
         """
         if edit is not None and set is None and not remove:
             read = Command("metadata", {"domain": domain, "uri": uri, **options})

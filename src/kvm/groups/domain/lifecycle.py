@@ -63,9 +63,9 @@ class Lifecycle(Group):
         return self._edit("domain", read, "define", function, validate=not skip_validate)
 
     def reboot(self, domain: str | int, **options: Unpack[options.RebootOptions]) -> Result:
-        """Ask a domain to reboot; returns before it has, if it does. virsh: ``reboot``.
+        """Ask a domain to reboot, and return without waiting for that. virsh: ``reboot``.
 
-        An event ``reboot`` tells when it does; ``await_(domain, 'guest-agent-available')`` waits for its agent.
+        An event ``reboot`` reports the reboot; ``await_(domain, 'guest-agent-available')`` waits for its agent.
         ``mode='acpi'`` or another way to ask: ``agent``, ``initctl``, ``signal``, ``paravirt``.
         """
         return self._act("reboot", domain=domain, **options)
@@ -75,7 +75,7 @@ class Lifecycle(Group):
         return self._act("resume", domain=domain)
 
     def shutdown(self, domain: str | int, **options: Unpack[options.ShutdownOptions]) -> Result:
-        """Ask a domain to shut down; returns before it has, if it does. virsh: ``shutdown``.
+        """Ask a domain to shut down, and return without waiting for that. virsh: ``shutdown``.
 
         `stop` waits for it, and ``await_(domain, 'domain-inactive')``.
         ``mode`` as with `reboot`.

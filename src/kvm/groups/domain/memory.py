@@ -191,9 +191,9 @@ class Memory(Group):
     def setmem(self, domain: str | int, size: int | str, **options: Unpack[Affected]) -> Result:
         """Set how much memory a domain has, up to its maximum. virsh: ``setmem``.
 
-        `size` as with `setmaxmem`. It is about the running domain, if nothing else is said. This is a request to the
-        guest's balloon driver, if it has one: `info` tells by `used_memory` what the guest has by now, and an event
-        ``balloon-change`` when that changes.
+        `size` as with `setmaxmem`. The default is the running domain. This is a request to the guest's balloon driver,
+        if it has one: `used_memory` in `info` is what the guest has now, and an event ``balloon-change`` reports each
+        change.
         """
         return self._act("setmem", domain=domain, size=size, **options)
 

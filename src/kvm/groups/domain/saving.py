@@ -269,9 +269,9 @@ class Saving(Group):
         `progress` is called with how much is done, from 0.0 to 1.0, about twice a second; what it raises aborts the
         job. Once `cancel`, such as a `threading.Event`, is set, libvirt is told to abort the job: `CancelledError` when
         it has, and the domain goes on here; a job that was done before has succeeded. The ``timeout`` control aborts
-        the job in the same way (`CommandTimeoutError`; its `outcome_unknown` is True if libvirt may still do it). A job
-        of somebody else's, for which this one may have to wait, is not aborted: then virsh is ended, and the error says
-        that the outcome is unknown.
+        the job in the same way (`CommandTimeoutError`; its `outcome_unknown` is True if libvirt may still do it). If
+        this one still waits for another client's job, that job is not aborted: virsh is ended, and the error says that
+        the outcome is unknown.
         """
         return self._act_long(
             "migrate", Job(progress, cancel), domain=domain, desturi=desturi, **_with_documents(options)

@@ -51,14 +51,15 @@ class Signals(Group):
         """Have a guest suspend itself: to memory, to disk or to both. virsh: ``dompmsuspend``.
 
         ``duration=60`` has it wake up after that many seconds, where the hypervisor can do that. `AgentError` without a
-        guest agent. Returns before the guest has; an event ``pm-suspend`` or ``pm-suspend-disk`` tells.
+        guest agent. It does not wait for the guest; an event ``pm-suspend`` or ``pm-suspend-disk`` reports the
+        suspension.
         """
         return self._act("dompmsuspend", domain=domain, target=target, **options)
 
     def pmwakeup(self, domain: str | int) -> Result:
         """Wake up a guest that has suspended itself. virsh: ``dompmwakeup``.
 
-        Returns before it has woken up; an event ``pm-wakeup`` tells.
+        It does not wait for the guest; an event ``pm-wakeup`` reports when it is awake.
         """
         return self._act("dompmwakeup", domain=domain)
 

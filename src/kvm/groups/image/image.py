@@ -198,7 +198,7 @@ class Image:
         return self._act(Job("rebase", RebaseOptions, options, filename, extra=["-b", below]))
 
     def resize(self, filename: File, size: Size, **options: Unpack[ResizeOptions]) -> Result:
-        """Make an image so long, or longer or shorter by that: ``'+10G'``. qemu-img: ``resize``.
+        """Set the size of an image, or change it by a size with a sign: ``'+10G'``. qemu-img: ``resize``.
 
         `size` in bytes, or with a unit (``'20 GiB'``).
 

@@ -275,7 +275,7 @@ WRONG = [
     ("hosts.yml", "all:\n  hosts: [a\n", r"line 3: this is not YAML"),
     ("hosts.yml", "all:\n  host: {a: }\n", r", all\.host: a group has hosts, children and vars: did you mean 'hosts'"),
     ("hosts.yml", "all: {hosts: [a]}\n", r", all\.hosts: this must be a mapping, .*, not list"),
-    ("hosts.yml", "all: {hosts: {1: }}\n", r", all\.hosts: .* a key that is no text \(quote it\)"),
+    ("hosts.yml", "all: {hosts: {1: }}\n", r", all\.hosts: .* a key that is not text \(quote it\)"),
     ("hosts.yml", "- a\n", r"this must be a mapping of groups"),
 ]  # fmt: skip
 
@@ -294,7 +294,7 @@ def test_what_is_no_file_of_hosts_is_told(tmp_path: Path, write: Write) -> None:
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "none")
     (tmp_path / "latin").write_bytes(b"a\nb\xe4\n")
-    with pytest.raises(InventoryError, match="line 2: this is not UTF-8"):
+    with pytest.raises(InventoryError, match="line 2: the file is not UTF-8"):
         read(tmp_path / "latin")
     file = write("hosts.toml", 'hosts = ["a"]\ngroups = {rack1 = ["a"]}')
     with pytest.raises(InventoryError, match=r"hosts\.toml: there is no group 'rack2': did you mean 'rack1'\?"):

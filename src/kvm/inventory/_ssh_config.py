@@ -50,7 +50,7 @@ def _hosts(text: str, file: File, own: str, within: list[str], read_already: set
             for path in sorted(glob.glob(pattern)):
                 real = os.path.realpath(path)
                 if real in within or len(within) == _MAX_DEPTH:
-                    raise file.error(f"line {number}", "files include one another endlessly; remove this Include")
+                    raise file.error(f"line {number}", "files include one another without end; remove this Include")
                 if real in read_already or not os.path.isfile(path):
                     continue
                 read_already.add(real)

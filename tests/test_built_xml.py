@@ -79,7 +79,7 @@ def test_any_text_of_a_disk_arrives(driver: Hypervisor, source: str, serial: str
     assert (disk["serial"], disk["alias"]) == (serial, {"@name": alias})
 
 
-def test_what_xml_cannot_hold_is_refused(test_driver: Hypervisor) -> None:
+def test_text_that_xml_cannot_hold_is_refused(test_driver: Hypervisor) -> None:
     kept = "whose control characters libvirt would replace or leave out"
     with pytest.raises(InvalidArgumentError, match=f"virsh pool-define-as: name cannot hold 'a.*b', {kept}"):
         test_driver.pool.define_as("a\x01b", "dir", target="/x")

@@ -324,7 +324,7 @@ def test_key_in_an_odd_directory_is_taken(gate: Sshd, tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", ['say "x"', "${HOME}", "50%"])
-def test_odd_temporary_directory_is_no_obstacle(gate: Sshd, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ssh_connects_with_odd_temporary_directory(gate: Sshd, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has 107 bytes at most
         (directory := Path(short, name)).mkdir()
         monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
@@ -356,13 +356,13 @@ def connecting_where(mounts: str, sshd: Sshd, **envs: str) -> str:
 
 @system_only
 @pytest.mark.parametrize("options", ["ro", "nr_inodes=1"])
-def test_full_temporary_directory_has_the_next_taken(gate: Sshd, options: str) -> None:
+def test_full_temporary_directory_is_skipped(gate: Sshd, options: str) -> None:
     full = f"mount -t tmpfs -o {options} none /mnt"
     assert connecting_where(full, gate, TMPDIR="/mnt", XDG_RUNTIME_DIR="/mnt") == "here\n"
 
 
 @system_only
-def test_no_directory_for_sockets_is_said_so(gate: Sshd) -> None:
+def test_missing_directory_for_sockets_is_an_error(gate: Sshd) -> None:
     read_only = "for each in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o ro none $each; done"
     said = connecting_where(read_only, gate, TMPDIR="/tmp", XDG_RUNTIME_DIR="")
     expected = "cannot create a directory for the sockets of ssh (Read-only file system: /tmp/python-unix-0"

@@ -100,7 +100,7 @@ AS_OFTEN = settings(max_examples=15, deadline=None, suppress_health_check=[Healt
 
 @given(st.lists(st.booleans(), min_size=2, max_size=7).filter(any), st.data())
 @AS_OFTEN
-def test_one_change_of_a_filter_is_the_only_one(hypervisor: Hypervisor, rules: list[bool], data: st.DataObject) -> None:
+def test_edit_of_a_filter_changes_only_one_rule(hypervisor: Hypervisor, rules: list[bool], data: st.DataObject) -> None:
     nwfilter = hypervisor.nwfilter
     entries = [
         f"<rule action='drop' direction='in' priority='{number}'/>" if is_rule else f"<filterref filter='f{number}'/>"
@@ -218,7 +218,7 @@ def test_a_numa_topology_keeps_its_order(hypervisor: Hypervisor) -> None:
 
 
 @pytest.mark.parametrize("returned", ["a title", "/etc/passwd", Path("/a.xml"), 5, True, ["<a/>"]])
-def test_what_a_function_returns_by_mistake_is_refused(test_driver: Hypervisor, returned: Any) -> None:
+def test_edit_refuses_a_wrong_return_value(test_driver: Hypervisor, returned: Any) -> None:
     with pytest.raises(kvm.InvalidArgumentError, match="the function of an edit must change the <domain> that it gets"):
         test_driver.domain.edit("test", lambda conf: conf.setdefault("title", returned))
 

@@ -205,7 +205,7 @@ def test_undefine_with_managed_save_is_invalid_state(
         qemu.domain.undefine(name)
 
 
-def test_storage_that_is_no_disk_is_not_found(qemu: Hypervisor, defined: Callable[[dict[str, Any]], str]) -> None:
+def test_storage_other_than_a_disk_is_not_found(qemu: Hypervisor, defined: Callable[[dict[str, Any]], str]) -> None:
     name = defined(conf("diskless"))
     with pytest.raises(NotFoundError, match="'sdq' was not found"):
         qemu.domain.undefine(name, storage="sdq")

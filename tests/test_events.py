@@ -348,7 +348,7 @@ def test_event_raises_when_libvirtd_does_not_answer_in_time(libvirtd: Libvirtd) 
     assert not listeners(libvirtd.uri)
 
 
-def test_event_raises_when_nothing_tells_that_it_listens(libvirtd: Libvirtd, tmp_path: Path) -> None:
+def test_event_raises_when_registration_cannot_be_observed(libvirtd: Libvirtd, tmp_path: Path) -> None:
     silent = tmp_path / "virsh"
     silent.write_text(f'#!/bin/sh\nunset LIBVIRT_LOG_FILTERS\nexec {which("virsh")} "$@"\n')
     silent.chmod(0o755)

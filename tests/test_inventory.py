@@ -288,7 +288,7 @@ def test_an_error_names_the_file_the_place_and_what_to_do(write: Write, name: st
     assert str(caught.value).startswith(str(file))
 
 
-def test_what_is_no_file_of_hosts_is_told(tmp_path: Path, write: Write) -> None:
+def test_file_that_is_not_an_inventory_is_an_error(tmp_path: Path, write: Write) -> None:
     with pytest.raises(InventoryError, match="this is a directory"):
         read(tmp_path)
     with pytest.raises(FileNotFoundError):

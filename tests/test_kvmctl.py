@@ -518,7 +518,7 @@ def test_it_is_no_matter_who_has_started_it() -> None:
     assert subprocess.run(closed, capture_output=True, check=False, env=ENVIRONMENT, timeout=60).returncode == 1
 
 
-def test_missing_virsh_is_told_without_python() -> None:
+def test_missing_virsh_is_reported_without_python_advice() -> None:
     done = subprocess.run(
         [*COMMAND, "-c", TEST, "list"],
         env={**ENVIRONMENT, "PATH": "/nowhere"},

@@ -68,7 +68,7 @@ def test_a_lost_standard_error_changes_no_status(redirection: str) -> None:
     assert redirected(redirection)[0] == 2
 
 
-def test_all_streams_closed_changes_no_status() -> None:
+def test_closed_streams_keep_the_exit_status() -> None:
     assert redirected(">&- 2>&- <&-", "domstate", "none")[0] == 1
     assert redirected(">&- 2>&- <&-", "domstate", "test")[0] == 3
 
@@ -208,7 +208,7 @@ def test_a_document_goes_back_as_json_or_yaml(libvirtd: Libvirtd, guest: str, tm
     ],
     ids=range(6),
 )
-def test_what_is_no_document_is_refused_on_one_line(document: str | bytes, message: str) -> None:
+def test_invalid_document_is_refused_on_one_line(document: str | bytes, message: str) -> None:
     done = kvmctl("-c", TEST, "define", "-", input=document)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith(f"kvmctl: {message}")

@@ -697,7 +697,7 @@ def test_session_that_prints_without_end_is_ended(endless: unix.Local) -> None:
         assert raised.value.outcome_unknown
 
 
-def test_one_shot_command_that_prints_without_end_is_ended(endless: unix.Local) -> None:
+def test_one_shot_command_with_endless_output_is_ended(endless: unix.Local) -> None:
     commands = OneProcessEach(endless, "qemu:///system")
     read, acted = commands.run_words(["domtime"], reads=True), commands.run_words(["domtime"])
     assert "printed more than 8 MiB for one command and was ended" in read.stderr

@@ -126,7 +126,7 @@ def test_prompt_carries_no_nul_byte_and_no_invalid_text(word: str) -> None:
     assert not carries(["echo", word])
 
 
-def test_control_characters_arrive_at_virsh_as_they_are() -> None:
+def test_control_characters_arrive_at_virsh_unchanged() -> None:
     words = [f"a{control}b" for control in [*map(chr, range(1, 32)), "\x7f"]]
     lines = [["echo", word] for word in words] + [["echo", "".join(words)], ["echo", "a" * 600 + "\n" * 3 + "\tb"]]
     conversation = Conversation(TOKEN)
@@ -137,7 +137,7 @@ def test_control_characters_arrive_at_virsh_as_they_are() -> None:
     assert [reply.stdout.decode() for reply in conversation.replies()] == [f"{word}\n" for _, word in lines]
 
 
-def test_what_takes_readline_long_is_known() -> None:
+def test_line_that_readline_reads_slowly_is_long() -> None:
     assert not is_long(["echo", "x" * 60_000])
     assert is_long(["echo", "x" * 70_000])
 
@@ -156,7 +156,7 @@ def asked(conversation: Conversation) -> str:
     return conversation.question
 
 
-def test_what_precedes_the_prompt_is_greeting_or_question() -> None:
+def test_output_before_the_prompt_is_greeting_or_question() -> None:
     greeting = b"Welcome to virsh, the virtualization interactive terminal.\n\nvirsh # "
     for end in range(len(greeting)):
         conversation = Conversation(TOKEN)
@@ -262,5 +262,5 @@ def test_question_of_a_one_shot_command_is_found(stdout: bytes, stderr: bytes) -
         (b"", b"error: 2026-01-01 info : DISPOSE\nfailed to connect to the hypervisor\n"),
     ],
 )
-def test_one_shot_command_without_a_question_has_none(stdout: bytes, stderr: bytes) -> None:
+def test_one_shot_output_without_a_question_has_none(stdout: bytes, stderr: bytes) -> None:
     assert credentials_question(stdout, stderr) == ""

@@ -489,7 +489,7 @@ def test_the_password_of_a_screen_is_masked_in_any_text(secret: str) -> None:
     assert redaction.masked("<graphics type='vnc' port='5900' autoport='yes'/>").count("***") == 0
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_text_that_is_not_secret_is_not_masked() -> None:
     for words in (
         ["list", "--all"],
         ["migrate", "--domain=web", "--desturi=qemu+ssh://root@hv2:2222/system"],

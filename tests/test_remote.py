@@ -197,7 +197,7 @@ def test_a_host_with_a_wrong_port_is_refused(host: str) -> None:
         unix.connect(host)
 
 
-def test_what_contradicts_the_host_is_refused() -> None:
+def test_option_that_contradicts_the_host_is_refused() -> None:
     with pytest.raises(unix.ArgumentError, match=r"port=23 contradicts the host '127\.0\.0\.1:22'"):
         unix.connect("127.0.0.1:22", port=23)
     with pytest.raises(unix.ArgumentError, match=r"username='b' contradicts the host 'a@127\.0\.0\.1'"):
@@ -541,7 +541,7 @@ def test_a_command_under_way_is_lost_with_the_connection_and_not_repeated(
         wait_until(lambda: is_gone(pid))
 
 
-def test_what_is_ended_with_its_connection_counts_as_lost(remote: unix.Remote, tmp_path: Path) -> None:
+def test_process_ended_with_its_connection_is_lost(remote: unix.Remote, tmp_path: Path) -> None:
     by_its_own_hand = remote.execute("sh", "-c", "kill -TERM $$")
     assert by_its_own_hand.return_code == -signal.SIGTERM
     with ThreadPoolExecutor(1) as threads:

@@ -166,7 +166,7 @@ def test_a_quantity_without_a_unit_is_in_bytes() -> None:
     assert "<vcpu>2</vcpu>" in to_xml("domain", {"vcpu": Quantity("2")})
 
 
-def test_what_is_no_size_stays_as_it_is() -> None:
+def test_text_that_is_not_a_size_is_unchanged() -> None:
     conf = {"memory": {"@unit": "KiB", "#text": "64"}, "currentMemory": "much", "clock": {"@adjustment": "reset"}}
     assert [each.text for each in etree.fromstring(to_xml("domain", conf))] == ["64", "much", None]
     again = {"devices": {"video": [{"model": {"@vram": "16384"}}], "disk": []}}

@@ -52,7 +52,7 @@ def test_a_name_that_libvirt_does_not_know_is_refused(path: str, conf: Conf, why
         {"domain": {"name": "a"}},
     ],
 )
-def test_what_libvirt_knows_and_what_is_not_its_own_is_written(conf: Conf) -> None:
+def test_known_and_foreign_names_are_written(conf: Conf) -> None:
     assert isinstance(xml.document("domain", conf), bytes)
 
 
@@ -97,7 +97,7 @@ def test_validate_false_passes_unknown_names_on(test_driver: Hypervisor) -> None
     test_driver.domain.undefine("unknown")
 
 
-def test_what_a_newer_libvirt_printed_may_stay_in_an_edit() -> None:
+def test_edit_keeps_names_of_a_newer_libvirt() -> None:
     printed = "<domain><name>a</name><future new='1'/><devices><disk future='1'/></devices></domain>"
 
     def edited(**changes: Any) -> str:
@@ -108,7 +108,7 @@ def test_what_a_newer_libvirt_printed_may_stay_in_an_edit() -> None:
         edited(futures=True)
 
 
-def test_all_that_this_libvirt_prints_is_known(hypervisor: Hypervisor) -> None:
+def test_names_that_this_libvirt_prints_are_known(hypervisor: Hypervisor) -> None:
     hypervisor.domain.define({"@type": "qemu", "name": "known", "memory": 8192, "os": {"type": "hvm"}})
     printed = {
         "capabilities": hypervisor.generic.capabilities(),

@@ -409,7 +409,7 @@ def interactive(hypervisor: Hypervisor, asked: Invocation) -> int:
 
 
 def streams(asked: Invocation) -> bool:
-    """Whether virsh itself is to print its text as things happen."""
+    """Return whether virsh itself prints its text, as events happen."""
     return asked.command in _STREAMING and asked.output == "raw"
 
 

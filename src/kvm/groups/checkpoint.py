@@ -154,7 +154,7 @@ class Checkpoint(Group):
         """Change what libvirt remembers of a checkpoint, such as its description. virsh: ``checkpoint-edit``.
 
         `function` is given the checkpoint as a dict of ``<domaincheckpoint>``, and changes it or returns another one.
-        Its name cannot change. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        Its name cannot change. `ChangedMeanwhileError` if another program has changed it.
         """
         which = {"domain": domain, "checkpointname": checkpointname, "security_info": True}
         plan = editing_point("checkpoint", which, function, {}, **self._carefully())

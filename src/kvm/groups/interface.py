@@ -83,7 +83,7 @@ class Interface(Group):
         """Change the configuration that an interface's next start takes. virsh: ``iface-edit``.
 
         `function` is given the configuration as a dict, and changes it or returns another one, as with `define`.
-        Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        Nothing is defined if nothing changes. `ChangedMeanwhileError` if another program has changed it.
         """
         read = Command("iface-dumpxml", {"interface": interface, "inactive": True})
         return self._edit("interface", read, "iface-define", function)

@@ -198,7 +198,7 @@ class Network(Group):
         """Change the configuration that a network's next start takes. virsh: ``net-edit``.
 
         `function` is given the configuration as a dict, and changes it or returns another one, as with `define`.
-        Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        Nothing is defined if nothing changes. `ChangedMeanwhileError` if another program has changed it.
         """
         read = Command("net-dumpxml", {"network": network, "inactive": True})
         return self._edit("network", read, "net-define", function)

@@ -169,7 +169,7 @@ class Pool(Group):
         """Change the configuration that a pool's next start takes. virsh: ``pool-edit``.
 
         `function` is given the configuration as a dict, and changes it or returns another one, as with `define`.
-        Nothing is defined if nothing changes. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        Nothing is defined if nothing changes. `ChangedMeanwhileError` if another program has changed it.
         """
         read = Command("pool-dumpxml", {"pool": pool, "inactive": True})
         return self._edit("pool", read, "pool-define", function)

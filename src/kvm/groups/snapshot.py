@@ -236,7 +236,7 @@ class Snapshot(Group):
 
         `function` is given the snapshot as a dict of ``<domainsnapshot>``, and changes it or returns another one. With
         ``rename=True`` its name may change, with ``clone=True`` another name makes another snapshot of the same data.
-        ``current=True`` makes it the current one. `ChangedMeanwhileError` if somebody else has changed it meanwhile.
+        ``current=True`` makes it the current one. `ChangedMeanwhileError` if another program has changed it.
         """
         which = {"domain": domain, "snapshotname": snapshotname, "security_info": True}
         how = {"current": current, "rename": rename, "clone": clone}

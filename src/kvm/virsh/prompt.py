@@ -152,7 +152,7 @@ class Conversation:
 
     @property
     def is_too_long(self) -> bool:
-        """Whether virsh has printed more than belongs to any reply, and no end of it."""
+        """Return whether virsh has printed more than any reply may have, without an end."""
         printed = len(self._stdout.rest) + len(self._stderr.rest)
         return printed > MAX_GREETING_BYTES and (printed > MAX_REPLY_BYTES or not self.has_prompted)
 

@@ -111,7 +111,7 @@ class Session:
 
     @property
     def is_too_long(self) -> bool:
-        """Whether virsh has printed more than belongs to any reply, so that it is read no further."""
+        """Return whether virsh has printed more than any reply may have, so that it is not read any further."""
         return self._conversation.is_too_long
 
     @property

@@ -36,8 +36,8 @@ class Consoles(Group):
     ) -> Console:
         """A domain's serial console for a program to talk to, see `kvm.console.Console`. virsh: ``console``.
 
-        The options are those of `console`. `timeout` is for the connection, in seconds: without it 30, or those of the
-        control ``timeout`` if these are fewer. `InvalidStateError` if the domain does not run, or somebody else is
+        The options are those of `console`. `timeout` is for the connection, in seconds: the default is 30, or the
+        control ``timeout`` if that is less. `InvalidStateError` if the domain does not run, or another client is
         connected.
 
         >>> with hypervisor.domain.open_console("web1") as console:

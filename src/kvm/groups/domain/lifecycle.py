@@ -55,7 +55,7 @@ class Lifecycle(Group):
 
         `function` is given the configuration, secrets included, as a dict, and changes it or returns another one, as
         with `define`. The new one is checked against libvirt's schema unless `skip_validate`. Nothing is defined if
-        nothing changes. `ChangedMeanwhileError` if somebody else has changed the domain while `function` ran.
+        nothing changes. `ChangedMeanwhileError` if another program has changed the domain while `function` ran.
 
         >>> hypervisor.domain.edit("web1", lambda conf: conf.update(vcpu=4))
         """

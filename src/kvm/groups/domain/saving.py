@@ -126,8 +126,8 @@ class Saving(Group):
         """Change the configuration in a domain's managed save. virsh: ``managedsave-edit``.
 
         `function` is given it as a dict, secrets included, and changes it or returns another one; what may differ, and
-        `running` and `paused`, as with `managedsave_define`. `ChangedMeanwhileError` if somebody else has changed it
-        meanwhile.
+        `running` and `paused`, as with `managedsave_define`. `ChangedMeanwhileError` if another program has changed
+        it.
         """
         read = Command("managedsave-dumpxml", {"domain": domain, "security_info": True})
         how = {"domain": domain, "running": running, "paused": paused}

@@ -358,6 +358,23 @@ def test_event_raises_when_registration_cannot_be_observed(libvirtd: Libvirtd, t
     assert not listeners(libvirtd.uri)
 
 
+@pytest.mark.parametrize("flood", ["yes", "yes >&2", "cat /dev/zero"])
+def test_listener_that_prints_without_end_is_ended(libvirtd: Libvirtd, tmp_path: Path, flood: str) -> None:
+    virsh, go = tmp_path / "virsh", tmp_path / "go"
+    begin = "2026-11-22 15:47:14.163+0000: event 'odd' for domain 'x': much"
+    virsh.write_text(
+        f'#!/bin/sh\n{which("virsh")} "$@" &\nwhile [ ! -e {go} ]; do sleep 0.05; done\necho "{begin}"\nexec {flood}\n'
+    )
+    virsh.chmod(0o755)
+    host = unix.Local(envs={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, timeout=60)
+    with Hypervisor(host, libvirtd.uri).domain.event() as events:
+        go.touch()
+        with pytest.raises(kvm.KvmError, match=r"printed (an event|errors|a line) of more than 16 MiB and was ended"):
+            for _ in range(2):  # an event of one line may come before the errors
+                events.within(30)
+    assert not listeners(libvirtd.uri)
+
+
 def test_event_raises_when_credentials_are_asked_for(host: unix.Host) -> None:
     with host.set_controls(timeout=30), pytest.raises(kvm.AuthenticationRequiredError):
         Hypervisor(host, "esx://root@127.0.0.1:1/?no_verify=1").domain.event()

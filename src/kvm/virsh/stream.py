@@ -69,6 +69,15 @@ _REFUSED = 0.1
 
 _CHUNK = 1 << 16
 
+_MAX_LINES = 64
+"""Lines of a record that are searched for its end as they come; a longer one ends with the next record, or silence."""
+
+_MAX_BYTES = 16 << 20
+"""Bytes of a record, of a line, and of what virsh says on standard error, at most."""
+
+_LINE_BYTES = 128
+"""Bytes that a line counts beside its own, as it takes memory, too."""
+
 
 class Framing(Protocol):
     """How records are told apart: a line that matches `begins` begins one, and `is_whole` tells some that are over."""
@@ -100,6 +109,7 @@ class Stream:
         self._kinds = self._answers = 0
         self._to_register: int | None = 1
         self._record: list[str] = []
+        self._record_size = self._grumbled_size = 0
         self._grumbled: list[bytes] = []
         self._owner = os.getpid()
         before = ["uri", f"echo --err {self._sentinel}"]
@@ -225,6 +235,8 @@ class Stream:
                 except OSError:  # the end of a terminal
                     data = b""
                 outputs[descriptor].feed(data)
+                if outputs[descriptor].size > _MAX_BYTES:
+                    self._break_off("a line")
                 if not data:
                     poll.unregister(descriptor)
                     del outputs[descriptor]
@@ -238,9 +250,12 @@ class Stream:
         """Take a line from standard output."""
         if self._framing.begins.match(line):
             self._end_record()
-            self._record = [_text(line)]
+            self._record, self._record_size = [_text(line)], len(line)
         elif self._record:
             self._record.append(_text(line))
+            self._record_size += len(line) + _LINE_BYTES
+            if self._record_size > _MAX_BYTES:
+                self._break_off("an event")
         elif _NOTE.match(line) or line.startswith(b"error: "):  # on a terminal both outputs are one
             self._noted(line)
         elif not self._uri:
@@ -251,7 +266,7 @@ class Stream:
             elif not line and self._kinds:
                 self._to_register = self._kinds
                 self._count()
-        if self._record and self._framing.is_whole("\n".join(self._record)):
+        if 0 < len(self._record) <= _MAX_LINES and self._framing.is_whole("\n".join(self._record)):
             self._end_record()
 
     def _noted(self, line: bytes) -> None:
@@ -262,6 +277,10 @@ class Stream:
                 self._changed.notify_all()
         elif not _NOTE.match(line):
             self._grumbled.append(line)
+            self._grumbled_size += len(line) + _LINE_BYTES
+            if self._grumbled_size > _MAX_BYTES:
+                self._break_off("errors")
+                return
             missing = not self._is_registered and line.startswith(_NOT_THERE)
             self._is_broken = self._is_broken or missing or line.startswith(_DISCONNECTED)
         elif not self._is_registered:
@@ -277,6 +296,12 @@ class Stream:
             with self._changed:
                 self._is_registered = True
                 self._changed.notify_all()
+
+    def _break_off(self, what: str) -> None:
+        """Note that virsh prints without end, which ends it."""
+        self._record = []
+        self._grumbled = [f"error: virsh printed {what} of more than {_MAX_BYTES >> 20} MiB and was ended".encode()]
+        self._is_broken = True
 
     def _end_record(self) -> None:
         if self._record:
@@ -316,14 +341,17 @@ class _Lines:
     def __init__(self, take: Callable[[bytes], None]) -> None:
         self._take = take
         self._rest: list[bytes] = []
+        self.size = 0
+        """Bytes of the line that has not ended yet."""
 
     def feed(self, data: bytes) -> None:
         """Go on with `data`; none is the end."""
         first, *others = data.split(b"\n")
         self._rest.append(first)
+        self.size += len(first)
         for line in others:
             self._take(b"".join(self._rest))
-            self._rest = [line]
+            self._rest, self.size = [line], len(line)
         if not data and (last := b"".join(self._rest)):
             self._rest = []
             self._take(last)

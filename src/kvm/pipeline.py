@@ -57,16 +57,16 @@ class Pipeline(Groups):
         return cast(T, None)
 
     def execute(self, *, raise_on_error: bool = True) -> list[Any]:
-        """Carry the recorded calls out, in their order, and return their values in the same order.
+        """Run the recorded calls, and return their values in the same order.
 
-        A hundred and more that all only read may be asked of several virshes at once: then those about one thing, a
-        domain or the hypervisor for example, are answered in their order, those about different things at any time.
+        A hundred or more calls that only read may go to several virsh processes in parallel. Then calls about one
+        object (a domain, or the hypervisor) run in their order, and those about different objects in any order.
 
-        All of them are carried out, also behind one that fails. Then the first error is raised, or, without
-        `raise_on_error`, each error is in the place of its value. After a lost connection, calls that only read are
-        asked once more; one that acts is a `ConnectionLostError` whose `outcome_unknown` is True. The time of the
-        control ``timeout`` begins for each of them with the end of the one before; when it is up, this one and all
-        behind it are a `CommandTimeoutError`.
+        All calls run, even after one that fails. Then the first error is raised, or, without `raise_on_error`, each
+        error is in the place of its value. After a lost connection, calls that only read are repeated once; one that
+        acts is a `ConnectionLostError` whose `outcome_unknown` is True. The control ``timeout`` limits the time between
+        the end of one call and the end of the next. When it is exceeded, that call and all later ones are a
+        `CommandTimeoutError`; the later ones are not begun.
         """
         recorded, self._recorded = self._recorded, []
         values = _Carrying(self._run).out(recorded)

@@ -31,7 +31,7 @@ D = TypeVar("D")
 _KNOWN = {"parse": unix.Control(False, is_bool, "True or False")}
 
 _LEAST = 5.0
-"""Seconds that a request has at least, if its control has no fewer, when a method's own time is nearly up."""
+"""The least time of a request, in seconds, near a method's own deadline, unless the control ``timeout`` is less."""
 
 CONTROLS: Mapping[str, object] = MappingProxyType({name: control.default for name, control in _KNOWN.items()})
 """The controls that a Hypervisor adds to its host's, and their defaults.
@@ -156,7 +156,7 @@ class Hypervisor(unix.Wrapper, Groups):
 
     @contextmanager
     def bounded(self, timeout: float | None, default: float = math.inf) -> Iterator[Deadline]:
-        """Bound all that is asked in a block by one deadline, see `Caller.bounded`."""
+        """Limit all requests in a block by one deadline, see `Caller.bounded`."""
         limit = self.time_limit() or math.inf
         deadline = Deadline(min(default, limit) if timeout is None else timeout, min(limit, _LEAST))
         with self.set_controls(timeout=deadline):

@@ -143,7 +143,7 @@ class _Carrying:
         return dict(sorted(onwards.items()))
 
     def _asked(self, commands: Sequence[Command], early: Callable[[int, Result], None]) -> tuple[Result, ...]:
-        """The results of `commands`; none is begun once virsh has not answered one in time."""
+        """Return the results of `commands`; after one without a reply in time, the others are not begun."""
         if self._is_unanswered:
             return tuple(not_asked() for _ in commands)
         results = self._run(commands, early)

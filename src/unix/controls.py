@@ -25,10 +25,10 @@ LONGEST = 1_000_000
 
 
 class Deadline:
-    """The end of the time that one call has for all its commands together, as a value of the control ``timeout``.
+    """A common deadline for all commands of one call, as a value of the control ``timeout``.
 
-    `seconds` is how long that is from now on, `math.inf` for no end. A command has at least `least` seconds, also when
-    the time is nearly up: one that is broken off may have an unknown outcome.
+    It is `seconds` from now, or never (`math.inf`). A command has at least `least` seconds, even near the deadline,
+    because the outcome of an interrupted command may be unknown.
     """
 
     def __init__(self, seconds: float, least: float = 0) -> None:
@@ -38,7 +38,7 @@ class Deadline:
 
     @property
     def end(self) -> float | None:
-        """The moment of `time.monotonic`; None if there is none."""
+        """The deadline in terms of `time.monotonic`; None if there is none."""
         return None if self._end == math.inf else self._end
 
     @property

@@ -33,9 +33,9 @@ class Caller(ABC):
         """Carry `plan` out and give its value."""
 
     def bounded(self, timeout: float | None, default: float = math.inf) -> AbstractContextManager[Deadline]:
-        """Bound all that is asked in a block by one deadline: in `timeout` seconds, if it is given.
+        """Limit all requests in a block by one deadline, `timeout` seconds from now.
 
-        Otherwise in `default` seconds, or in those of the control ``timeout`` if these are fewer.
+        If `timeout` is None: `default` seconds, or the control ``timeout`` if that is less.
         """
         return nullcontext(Deadline(default if timeout is None else timeout))
 

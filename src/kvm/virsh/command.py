@@ -29,7 +29,7 @@ STDIN = "/dev/stdin"
 
 
 _UNLISTED = {"complete": "7.0.0 string"}
-"""Commands that virsh's help does not tell of."""
+"""Commands that virsh's help does not list."""
 
 
 @cache

@@ -265,7 +265,7 @@ def conclusion(command: str, raw: str, doubt: str) -> Result:
         return Result(0, f"{_OF_COMMANDS[command].capitalize()} completed\n", "")
     if kind == _CANCELLED:
         return Result(1, "", f"error: operation aborted: {told or 'the job was cancelled'}\n")
-    return Result(1, "", f"error: {told or 'the job has failed, and libvirt does not tell why'}\n")
+    return Result(1, "", f"error: {told or 'the job has failed, but libvirt does not report why'}\n")
 
 
 def _operation(raw: str) -> str:

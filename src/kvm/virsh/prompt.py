@@ -34,10 +34,10 @@ LONGEST = 1 << 16
 """The longest line, in characters, that readline (4 µs each) reads faster than another virsh starts."""
 
 MAX_REPLY_BYTES = 256 << 20
-"""Bytes that virsh prints for one command at most: far more than the statistics of 10,000 guests, some 60 MB."""
+"""The largest reply, in bytes: far more than the statistics of 10,000 guests, some 60 MB."""
 
 MAX_GREETING_BYTES = 1 << 20
-"""The same before its first prompt, which is looked for in all of them."""
+"""The most output before the first prompt, in bytes, all of which is searched for the prompt."""
 
 _GREETING = b"Welcome to "
 """The first output of a virsh that has connected."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _CONNECT_S = 30.0
-"""Seconds in which virsh connects to a console."""
+"""The default time limit for connecting to a console, in seconds."""
 
 
 class Consoles(Group):

@@ -392,7 +392,7 @@ class DomainEvents(Lifecycle, Monitor, Devices):
                 raise InvalidArgumentError(f"virsh await: there is no condition {condition!r}")
         if holds:
             return Result(0, "condition fulfilled\n", "")
-        return self._late(f"await: {condition} of {domain} has not come true within {deadline.seconds:g} s")
+        return self._late(f"await: {condition} of {domain} was not met within {deadline.seconds:g} s")
 
     def start(
         self,
@@ -574,10 +574,10 @@ def _no_answer_yet() -> Iterator[None]:
 
 
 _START_S = 120.0
-"""Seconds for which `start` waits for a guest."""
+"""The default time limit of `start` with `wait`, in seconds."""
 
 _STOP_S = 30.0
-"""Seconds for which `stop` waits for a guest to shut down."""
+"""The default time limit of `stop`, in seconds."""
 
 _LOOK = 0.5
 """Seconds between two looks for an address."""

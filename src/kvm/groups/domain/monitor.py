@@ -193,7 +193,7 @@ def _listing(options: Mapping[str, object]) -> Plan[dict[str, ListedDomain]]:
     if not options.get("title") and not options.get("managed_save"):
         states = Command("domstats", {"state": True})
         exact, stats = yield (names, states)
-        if is_unanswered(stats) or is_lost(states.name, stats):  # the table would be waited for in vain as well
+        if is_unanswered(stats) or is_lost(states.name, stats):  # the table would not come, either
             checked(names, exact)
             checked(states, stats)
         if stats.status and (joined := _joined(checked(names, exact).stdout, stats.stdout)) is not None:

@@ -516,8 +516,8 @@ class _WhenNeeded(Remote):
         finally:
             remote._is_only_told = False
 
-    def _connected(self) -> Connection:
-        return cast("Connection", None) if self._is_only_told else super()._connected()
+    def _connected(self, asked: float | None = None) -> Connection:
+        return cast("Connection", None) if self._is_only_told else super()._connected(asked)
 
 
 class _Refused(Remote):
@@ -527,7 +527,7 @@ class _Refused(Remote):
         super().__init__()
         self._reason = str(reason)
 
-    def _connected(self) -> Connection:
+    def _connected(self, asked: float | None = None) -> Connection:  # noqa: ARG002  # of the base class
         raise inventory.InventoryError(self._reason)
 
 

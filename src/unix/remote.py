@@ -171,11 +171,14 @@ class Remote(FilesByCommand):
         if self._destination is None:
             attempt.ask_to_end()
 
-    def _connected(self) -> Connection:
-        """The connection, made anew if it was lost. Of those who wait for that, all get the same error if it fails."""
+    def _connected(self, asked: float | None = None) -> Connection:
+        """Return the connection, made anew if it was lost.
+
+        If that fails, all calls that `asked` for it before get the same error: none of them tries once more.
+        """
         from unix.connection import connected
 
-        asked = time.monotonic()
+        asked = time.monotonic() if asked is None else asked
         if not self._connecting.acquire(timeout=self.time_limit() or -1):
             raise ConnectError(f"cannot connect to {self}: another thread is still trying to")
         try:
@@ -221,8 +224,9 @@ class Remote(FilesByCommand):
             logger.debug("%s: start %s", self, words)
         controls = cast(Controls, self.controls)
         timeout = self.time_limit()
+        asked = time.monotonic()
         for _ in range(2):  # what was gone before the command was given to it can be replaced
-            connection = self._connected()
+            connection = self._connected(asked)
             envs = dict(controls["envs"])
             if controls["locale"] is not None:
                 envs = {"LC_ALL": _locale(controls["locale"], connection.facts.locales), "LANGUAGE": "", **envs}

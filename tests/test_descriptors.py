@@ -124,6 +124,34 @@ def raced(is_over: Callable[[], bool], *racers: Callable[[], object]) -> None:
         each.check()
 
 
+def test_a_stream_is_closed_between_the_ends_of_its_pipe() -> None:
+    events = Hypervisor(unix.Local(), "test:///default").domain.event()
+    stream = events._stream
+    wake, errors = stream._wake, list[BaseException]()
+
+    def close() -> None:
+        try:
+            stream.close()
+        except OSError as error:
+            errors.append(error)
+
+    closing = threading.Thread(target=close)
+
+    class Wake:
+        def close(self) -> None:
+            if not wake.closed:
+                wake.close()
+                closing.start()
+                closing.join(0.3)  # it waits until the other end is closed as well
+
+    stream._wake = Wake()  # type: ignore[assignment]
+    os.kill(stream._process.pid, signal.SIGKILL)
+    stream._thread.join()
+    closing.join()
+    assert not errors
+    events.close()
+
+
 @pytest.mark.usefixtures("switching")
 def test_a_stream_is_closed_while_it_is_lost() -> None:
     for _ in range(15):

@@ -208,8 +208,8 @@ class Stream:
         """End virsh, and close the pipe that wakes the thread. Only the thread does this, if there is one."""
         with contextlib.suppress(unix.UnixError):
             self._process.end()
-        self._wake.close()
-        with self._changed:
+        with self._changed:  # both at once: `close` writes to the one as long as it is open, for the other to be read
+            self._wake.close()
             self._waker.close()
 
     def _read_all(self) -> KvmError | None:

@@ -161,6 +161,17 @@ def test_nothing_is_left_of_it_when_nobody_has_it_any_more(hypervisor: Hyperviso
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("virsh ")]
 
 
+def test_a_limit_that_is_no_number_leaves_no_listener(host: unix.Host, tmp_path: Path) -> None:
+    description = tmp_path / "node.xml"
+    description.write_text("<node/>")
+    uri = f"test://{description}"
+    with Hypervisor(host, uri) as hypervisor:
+        with pytest.raises(TypeError):
+            hypervisor.domain.event(timeout=[1])  # type: ignore[call-overload]
+        gc.collect()
+        wait_until(lambda: not listeners(uri))
+
+
 def test_a_forked_child_leaves_it_to_its_parent(hypervisor: Hypervisor, domain: str) -> None:
     with hypervisor.domain.event(domain, timeout=60) as events:
         child = os.fork()

@@ -74,12 +74,12 @@ class Events(Generic[D]):
     """
 
     def __init__(self, stream: Stream, reader: Reader[D], known: Known, *, timeout: float | None, loop: bool) -> None:
+        self._close = weakref.finalize(self, stream.close)  # also after an error in what follows
         self._stream = stream
         self._reader = reader
         self._known = known
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._loop = loop
-        self._close = weakref.finalize(self, stream.close)
 
     def __iter__(self) -> Self:
         return self

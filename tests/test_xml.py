@@ -224,6 +224,10 @@ def test_children_are_written_in_their_order(conf: dict[str, Any], names: str) -
             "'#order' names 'a' 2 times, but there are 3, with other elements between them",
         ),
         ({"a": [1], "b": 1, "#order": ["a", "b", "a"]}, "'#order' names 'a' 2 times, but there are 1"),
+        (
+            {"a": [1], "b": 1, "#order": ["aa", "b"]},
+            "'#order' names 'aa', which is not among the children, but not 'a', which is",
+        ),
         ({"a": 1, "#order": "a"}, "'#order' must be a list of the children's names, not 'a'"),
         ({"a": 1, "#order": [1]}, "the name 1 is no text"),
     ],

@@ -131,12 +131,19 @@ def _arranged(tag: str, order: object, children: Sequence[tuple[str, object]]) -
     """Return the single children in the order of the names in `order`; names that it lacks come last.
 
     If the children of a name are adjacent, `order` may have the name more or less often than there are children. If
-    other children are between them, it must have the name once for each.
+    other children are between them, it must have the name once for each. An `order` with a name that no child has, and
+    without the name of another child, may be misspelt: it is refused.
     """
     if not isinstance(order, list | tuple):
         _refuse(tag, f"'#order' must be a list of the children's names, not {order!r}")
     of_name = {key: content if isinstance(content, list | tuple) else (content,) for key, content in children}
-    named = [name for each in order if of_name.get(name := _plain(each, tag))]
+    names = [_plain(each, tag) for each in order]
+    absent = next((name for name in names if name not in of_name), None)
+    there = [name for name, content in of_name.items() if any(one is not None and one is not False for one in content)]
+    unnamed = next((name for name in there if name not in names), None)
+    if absent is not None and unnamed is not None:
+        _refuse(tag, f"'#order' names {absent!r}, which is not among the children, but not {unnamed!r}, which is")
+    named = [name for name in names if of_name.get(name)]
     counts, runs = Counter(named), Counter(name for name, _ in groupby(named))
     for name, count in counts.items():
         if runs[name] > 1 and count != len(of_name[name]):

@@ -7,6 +7,7 @@ import os
 import re
 import select
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -236,3 +237,30 @@ def test_open_console_is_bounded_by_the_control(libvirtd: Libvirtd, booted: str)
     ):
         limited.domain.open_console(booted)
     assert not consoles(libvirtd.uri)
+
+
+def test_read_until_is_bounded_while_the_guest_writes_without_end(hypervisor: Hypervisor, booted: str) -> None:
+    with hypervisor.domain.open_console(booted) as console:
+        watchdog = threading.Timer(60, console.close)
+        watchdog.start()
+        try:
+            console.write(b"yes aaaaaaaaaaaaaaaaaaaa & sleep 4; kill $!\n")
+            with pytest.raises(kvm.CommandTimeoutError, match=r"within 1 s$"):
+                console.read_until(re.compile(b"never"), timeout=1)
+            console.write(b"echo $((6*7))end\n")
+            assert console.read_until(b"42end", timeout=60).count(b"aaaa") > 1
+        finally:
+            watchdog.cancel()
+
+
+def test_read_until_refuses_more_than_its_bound(
+    hypervisor: Hypervisor, booted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kvm.console, "_MAX_BYTES", 1000)
+    with hypervisor.domain.open_console(booted) as console:
+        console.write(b"i=0; while [ $i -lt 200 ]; do echo 0123456789; i=$((i+1)); done; echo en''d\n")
+        with pytest.raises(kvm.KvmError, match="is not in the first 0 MiB: read these first"):
+            console.read_until(b"never", timeout=60)
+        rest = b""
+        while b"end\r" not in rest:
+            rest += console.read(timeout=60)

@@ -54,6 +54,9 @@ _PART_S = 1.0
 
 _CHUNK = 1 << 16
 
+_MAX_BYTES = 64 << 20
+"""Bytes among which `Console.read_until` looks for its pattern at most."""
+
 
 class Console:
     """A connection to a console or another character device of a guest.
@@ -72,7 +75,7 @@ class Console:
         self._using = threading.RLock()  # held to use the descriptor, and to close it
         self._waking = threading.RLock()  # held to wake the thread that uses it
         self._wake, self._waker = socket.socketpair()
-        self._unread = b""
+        self._unread = bytearray()
         self._has_ended = False
         self._failure: KvmError | None = None
         self._close = weakref.finalize(self, _close, process, (self._wake, self._waker), os.getpid())
@@ -106,28 +109,32 @@ class Console:
                 self._fill(deadline, timeout)
             if not self._unread and self._failure:
                 raise self._failure
-            data, self._unread = self._unread[:size], self._unread[size:]
-            return data
+            return self._taken(size)
 
     def read_until(self, pattern: bytes | re.Pattern[bytes], timeout: float | None = None) -> bytes:
         """Read up to the end of the first match of `pattern`: bytes as they are, or a compiled regular expression.
 
-        `CommandTimeoutError` if it has not come within `timeout` seconds, and `ConnectionLostError` if the connection
-        ends before; then what has come is still to be read.
+        `CommandTimeoutError` if it has not come within `timeout` seconds, `ConnectionLostError` if the connection ends
+        before, and `KvmError` if it is not in the first 64 MiB; then what has come is still to be read.
         """
         compiled = re.compile(re.escape(pattern)) if isinstance(pattern, bytes) else pattern
-        deadline = _deadline(timeout)
+        deadline, has_filled = _deadline(timeout), False
         with self._using:
             while (found := compiled.search(self._unread)) is None:
                 if self._has_ended:
                     raise self._failure or ConnectionLostError(
                         f"virsh {self._words[0]}: the connection ended before {compiled.pattern!r} was read; the last "
-                        f"output is {self._unread[-200:]!r}",
+                        f"output is {bytes(self._unread[-200:])!r}",
                         command=self._words,
                     )
-                self._fill(deadline, timeout)
-            data, self._unread = self._unread[: found.end()], self._unread[found.end() :]
-            return data
+                if has_filled:
+                    self._check_not_late(deadline, timeout)
+                if len(self._unread) > _MAX_BYTES:
+                    message = f"{compiled.pattern!r} is not in the first {_MAX_BYTES >> 20} MiB: read these first"
+                    raise KvmError(f"virsh {self._words[0]}: {message}", command=self._words)
+                self._fill_up(2 * len(self._unread) + _CHUNK, deadline, timeout)
+                has_filled = True
+            return self._taken(found.end())
 
     def write(self, data: bytes, timeout: float | None = None) -> None:
         """Have the guest read `data`; what it writes meanwhile is kept for `read`.
@@ -170,13 +177,14 @@ class Console:
     def _connect(self, deadline: float | None, timeout: float) -> None:
         """Read what virsh says itself, up to where the guest may begin, and not a byte more."""
         while not _BANNER.search(self._unread):
+            self._check_not_late(deadline, timeout)
             self._fill(deadline, timeout, 1)
             if self._has_ended:
                 raise self._failure or self._unclear_refusal()
             if (question := _QUESTION.search(self._unread)) and not self._is_ready(_QUESTION_S):
                 self._process.end(0)  # before its terminal closes, which would be an empty answer
                 raise failure(self._words, unauthenticated(question[1].decode("utf-8", "replace")))
-        self._unread = b""
+        self._unread.clear()
         refused_by = time.monotonic() + _REFUSAL_S
         with contextlib.suppress(CommandTimeoutError):
             while not (self._unread.strip() or self._is_refused or self._has_ended):
@@ -192,8 +200,20 @@ class Console:
         return re.search(rb"^error: ", self._output.stderr, re.MULTILINE) is not None
 
     def _unclear_refusal(self) -> KvmError:
-        message = f"virsh {self._words[0]}: virsh ended before it connected; its output is {self._unread!r:.200}"
+        message = f"virsh {self._words[0]}: virsh ended before it connected; its output is {bytes(self._unread)!r:.200}"
         return ConnectionLostError(message, command=self._words)
+
+    def _taken(self, size: int) -> bytes:
+        """Take the first `size` bytes off what has not been read."""
+        data = bytes(self._unread[:size])
+        del self._unread[:size]
+        return data
+
+    def _fill_up(self, size: int, deadline: float | None, timeout: float | None) -> None:
+        """Wait for something to read, and keep all that is there, until `size` bytes are kept."""
+        self._fill(deadline, timeout)
+        while len(self._unread) < size and not self._has_ended and self._is_ready(0):
+            self._fill(deadline, timeout)
 
     def _fill(self, deadline: float | None, timeout: float | None, size: int = _CHUNK) -> None:
         """Wait for output of the guest or of virsh, and keep it."""
@@ -228,6 +248,12 @@ class Console:
         if not ready:
             raise CommandTimeoutError(f"virsh {self._words[0]}: no output within {timeout:g} s", command=self._words)
         return 0 if self._has_ended else ready[0][1]
+
+    def _check_not_late(self, deadline: float | None, timeout: float | None) -> None:
+        """Raise `CommandTimeoutError` behind `deadline`: what never ceases to come may not be what is waited for."""
+        if deadline is not None and time.monotonic() > deadline and self._is_ready(0):
+            message = f"virsh {self._words[0]}: the expected output did not come within {timeout:g} s"
+            raise CommandTimeoutError(message, command=self._words)
 
     def _is_ready(self, seconds: float) -> bool:
         """Return whether there is something to read within this time."""
